@@ -1,0 +1,157 @@
+//! What Python decided: configuration and topology in one value, replaced as a whole.
+//!
+//! This is the only structure that crosses the border downwards. Unknown keys are refused, so a setting that
+//! Python knows and Rust does not cannot be lost in silence.
+
+use serde::Deserialize;
+
+use crate::servers::balance::PolicySettings;
+use crate::servers::health::active::ActiveSettings;
+use crate::servers::health::passive::PassiveSettings;
+
+/// The whole snapshot.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Snapshot {
+    /// Addresses: `127.0.0.1:8000`, `[::1]:8000` or `unix:/path`. Fixed at start.
+    pub listeners: Vec<String>,
+    /// Data-plane threads. Fixed at start.
+    pub threads: usize,
+    pub http: Http,
+    pub access_log: AccessLog,
+    pub routes: Vec<Route>,
+    pub pools: Vec<Pool>,
+}
+
+/// Limits and habits of the client side.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Http {
+    /// CIDR networks.
+    pub trusted_proxies: Vec<String>,
+    pub forwarded: Forwarded,
+    pub connections_max: usize,
+    pub head_max_bytes: usize,
+    pub fields_max: usize,
+    /// Zero means no limit.
+    pub body_max_bytes: u64,
+    pub request_buffering: RequestBuffering,
+    pub request_memory_bytes: usize,
+    /// Empty means the system's temporary directory.
+    pub spool_directory: String,
+    pub response_buffer_bytes: usize,
+    pub head_timeout_ms: u64,
+    pub body_timeout_ms: u64,
+    pub write_timeout_ms: u64,
+    pub keep_alive_timeout_ms: u64,
+    pub stream_idle_timeout_ms: u64,
+}
+
+/// Which fields tell the app who asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Forwarded {
+    X,
+    Rfc7239,
+    Both,
+}
+
+/// Whether a request waits for its body before it goes to a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RequestBuffering {
+    Full,
+    Off,
+}
+
+/// Where and how requests are logged.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AccessLog {
+    pub format: AccessLogFormat,
+    /// `-` is standard output.
+    pub path: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AccessLogFormat {
+    Off,
+    Json,
+    Combined,
+}
+
+/// Requests to a pool.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Route {
+    /// A name, `*.example.com`, or `*`.
+    pub host: String,
+    /// Path prefix, matched on whole segments.
+    pub path: String,
+    pub pool: String,
+}
+
+/// Servers that answer the same requests.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pool {
+    pub name: String,
+    pub policy: PolicySettings,
+    pub hash_by: HashBy,
+    pub slow_start_ms: u64,
+    pub queue_max: usize,
+    pub queue_timeout_ms: u64,
+    pub connect_timeout_ms: u64,
+    pub response_timeout_ms: u64,
+    pub idle_connections_max: usize,
+    pub retries_max: u32,
+    pub retry_share_max: f64,
+    /// `None` switches active checks off.
+    pub active: Option<ActiveSettings>,
+    pub passive: PassiveSettings,
+    pub eject_share_max: f64,
+    pub panic_share: f64,
+    pub servers: Vec<Server>,
+}
+
+/// What the hash policy hashes. Its text form is `client`, `path`, `header:NAME` or `cookie:NAME`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum HashBy {
+    Client,
+    Path,
+    Header(String),
+    Cookie(String),
+}
+
+impl TryFrom<String> for HashBy {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        match text.split_once(':') {
+            None if text == "client" => Ok(Self::Client),
+            None if text == "path" => Ok(Self::Path),
+            Some(("header", name)) if !name.is_empty() => Ok(Self::Header(name.to_ascii_lowercase())),
+            Some(("cookie", name)) if !name.is_empty() => Ok(Self::Cookie(name.to_owned())),
+            _ => Err(format!("hash_by: expected client, path, header:NAME or cookie:NAME, got {text:?}")),
+        }
+    }
+}
+
+/// One server of a pool. Its name is its identity across snapshots.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Server {
+    pub name: String,
+    /// `unix:/path` or `IP:PORT`; names are resolved by Python.
+    pub address: String,
+    pub weight: f64,
+    pub in_flight_max: u32,
+    /// Takes no new requests; those in progress go on.
+    pub draining: bool,
+    /// Known to be ready (an own process that said so); otherwise the first active checks decide.
+    pub ready: bool,
+    /// Event streams keep their slot (a WSGI server holds a thread for each).
+    pub streams_hold_slots: bool,
+}
