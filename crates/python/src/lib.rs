@@ -1,1 +1,65 @@
+//! The extension module `trimaran._core`: a list of exports and the error table, nothing else.
 
+use std::time::Duration;
+
+use dataplane::error::Error;
+use dataplane::plane;
+use pyo3::create_exception;
+use pyo3::exceptions::{PyOSError, PyValueError};
+use pyo3::prelude::*;
+
+create_exception!(trimaran, SnapshotError, PyValueError, "The snapshot is malformed; the message names the key.");
+create_exception!(trimaran, BindError, PyOSError, "A listener cannot be bound; the message names the address and why.");
+
+/// The error table: every error of the data plane and its Python name.
+fn raise(error: Error) -> PyErr {
+    let text = error.to_string();
+    match error {
+        Error::Snapshot(_) => SnapshotError::new_err(text),
+        Error::Bind { source, .. } => BindError::new_err((source.raw_os_error().unwrap_or(0), text)),
+        Error::AccessLog { source, .. } => PyOSError::new_err((source.raw_os_error().unwrap_or(0), text)),
+        Error::Runtime(_) => PyOSError::new_err(text),
+    }
+}
+
+/// Listeners, queues, balancing, health checks and forwarding, on threads of their own without the GIL.
+#[pyclass(module = "trimaran._core", frozen)]
+struct DataPlane(plane::DataPlane);
+
+#[pymethods]
+impl DataPlane {
+    #[new]
+    fn new(snapshot: &str) -> PyResult<Self> {
+        plane::DataPlane::start(snapshot).map(Self).map_err(raise)
+    }
+
+    fn apply(&self, py: Python<'_>, snapshot: &str) -> PyResult<()> {
+        py.detach(|| self.0.apply(snapshot)).map_err(raise)
+    }
+
+    fn addresses(&self) -> Vec<String> {
+        self.0.addresses().to_vec()
+    }
+
+    fn facts(&self, py: Python<'_>) -> String {
+        py.detach(|| self.0.facts())
+    }
+
+    fn events(&self, py: Python<'_>, wait_ms: u64) -> Vec<String> {
+        py.detach(|| self.0.events(Duration::from_millis(wait_ms)))
+    }
+
+    fn stop_accepting(&self) {
+        self.0.stop_accepting();
+    }
+
+    fn stop(&self, py: Python<'_>, grace_ms: u64) -> bool {
+        py.detach(|| self.0.stop(Duration::from_millis(grace_ms)))
+    }
+}
+
+#[pymodule]
+mod _core {
+    #[pymodule_export]
+    use super::{BindError, DataPlane, SnapshotError};
+}

@@ -1,0 +1,6 @@
+//! Sockets: addresses, listeners and one stream type over TCP and Unix sockets.
+
+pub mod address;
+pub mod listener;
+pub mod network;
+pub mod stream;

@@ -1,0 +1,91 @@
+//! One stream type over TCP and Unix sockets, read and written by polling, so that one task can do both at once.
+
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+
+use super::address::Address;
+
+#[derive(Debug)]
+pub enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Stream {
+    /// Connects; never waits longer than the caller's own deadline.
+    pub async fn connect(address: &Address) -> io::Result<Self> {
+        match address {
+            Address::Tcp(address) => {
+                let stream = TcpStream::connect(address).await?;
+                stream.set_nodelay(true)?;
+                Ok(Self::Tcp(stream))
+            }
+            Address::Unix(path) => UnixStream::connect(path).await.map(Self::Unix),
+        }
+    }
+
+    /// Reads into `room`, which must not be empty. Zero means the other side has finished sending.
+    pub fn poll_read(&mut self, cx: &mut Context<'_>, room: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut into = ReadBuf::new(room);
+        let polled = match self {
+            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, &mut into),
+            Self::Unix(stream) => Pin::new(stream).poll_read(cx, &mut into),
+        };
+        polled.map_ok(|()| into.filled().len())
+    }
+
+    pub fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    pub fn poll_write_vectored(&mut self, cx: &mut Context<'_>, parts: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
+            Self::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
+        }
+    }
+
+    /// Ready when a read would not wait: data, the end, or an error.
+    pub fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(stream) => stream.poll_read_ready(cx),
+            Self::Unix(stream) => stream.poll_read_ready(cx),
+        }
+    }
+
+    /// Whether anything has arrived that nobody asked for. On an idle connection to a server that can only be its end.
+    pub fn has_news(&self) -> bool {
+        self.poll_read_ready(&mut Context::from_waker(Waker::noop())).is_ready()
+    }
+
+    /// Whether the other side has closed, or at least finished sending, with nothing left to read.
+    pub fn is_at_end(&self) -> bool {
+        let mut byte = [MaybeUninit::uninit(); 1];
+        let peeked = match self {
+            Self::Tcp(stream) => SockRef::from(stream).peek(&mut byte),
+            Self::Unix(stream) => SockRef::from(stream).peek(&mut byte),
+        };
+        match peeked {
+            Ok(count) => count == 0,
+            Err(error) => error.kind() != io::ErrorKind::WouldBlock,
+        }
+    }
+
+    /// Says that nothing more will be sent; the other side may go on sending.
+    pub fn finish_sending(&self) {
+        // The peer may be gone already, which is as good.
+        let _ = match self {
+            Self::Tcp(stream) => SockRef::from(stream).shutdown(std::net::Shutdown::Write),
+            Self::Unix(stream) => SockRef::from(stream).shutdown(std::net::Shutdown::Write),
+        };
+    }
+}

@@ -1,0 +1,112 @@
+//! One attempt on one server: send the request, wait for the head of the response.
+
+use std::future::poll_fn;
+use std::task::Poll;
+
+use tokio::time::Instant;
+
+use super::client::Client;
+use super::refusal::Refusal;
+use super::request::Request;
+use super::response::{HEAD_MAX, Response, rewrite};
+use super::upload::{Upload, UploadError};
+use super::upstream::Upstream;
+use crate::buffer::Buffer;
+use crate::servers::retry::Failure;
+
+/// A response head has come; its body follows, part of it in `arrived` already.
+#[derive(Debug)]
+pub struct Answer {
+    pub response: Response,
+    pub arrived: Buffer,
+    /// The head for the client.
+    pub head: Vec<u8>,
+    pub upload_complete: bool,
+}
+
+/// Why there is none.
+#[derive(Debug)]
+pub enum NoAnswer {
+    Failed(Failure),
+    ClientGone,
+    /// The client's body turned out to be bad while it was sent on.
+    Refused(Refusal),
+}
+
+enum News {
+    Arrived,
+    Ended,
+    Passed,
+    Gone,
+    Refused(Refusal),
+}
+
+pub async fn exchange(
+    client: &mut Client,
+    upstream: &mut Upstream,
+    upload: &mut Upload<'_>,
+    request: &Request,
+    client_keeps: bool,
+    response_timeout_ms: u64,
+) -> Result<Answer, NoAnswer> {
+    let mut arrived = Buffer::small();
+    let mut head = Vec::with_capacity(1024);
+    let mut upload_open = true;
+    client.deadline.set(Instant::now(), response_timeout_ms);
+    loop {
+        let news = poll_fn(|cx| {
+            if upload_open {
+                match upload.poll(cx, &mut upstream.stream, client) {
+                    Poll::Ready(Ok(())) => {
+                        upload_open = false;
+                        client.deadline.set(Instant::now(), response_timeout_ms);
+                    }
+                    // The server may have answered before it stopped to listen; what it said comes first.
+                    Poll::Ready(Err(UploadError::Server)) => upload_open = false,
+                    Poll::Ready(Err(UploadError::Client(refusal))) => return Poll::Ready(News::Refused(refusal)),
+                    Poll::Ready(Err(UploadError::Spool)) => return Poll::Ready(News::Refused(Refusal::SpoolFailed)),
+                    Poll::Pending => {}
+                }
+            }
+            if let Poll::Ready(read) = upstream.stream.poll_read(cx, arrived.room()) {
+                return Poll::Ready(match read {
+                    Ok(count @ 1..) => {
+                        arrived.advance(count);
+                        News::Arrived
+                    }
+                    Ok(0) | Err(_) => News::Ended,
+                });
+            }
+            if !(upload_open && upload.reads_client()) && client.poll_gone(cx).is_ready() {
+                return Poll::Ready(News::Gone);
+            }
+            client.deadline.poll_passed(cx).map(|()| News::Passed)
+        });
+        match news.await {
+            News::Arrived => {}
+            News::Ended if arrived.is_empty() => {
+                return Err(NoAnswer::Failed(Failure::Reset { sent: upload.sending.sent_any }));
+            }
+            News::Ended => return Err(NoAnswer::Failed(Failure::Malformed("the server broke off its response head"))),
+            News::Passed => return Err(NoAnswer::Failed(Failure::Timeout)),
+            News::Gone => return Err(NoAnswer::ClientGone),
+            News::Refused(refusal) => return Err(NoAnswer::Refused(refusal)),
+        }
+        while let Some(response) = rewrite(arrived.filled(), request, client_keeps, &mut head)
+            .map_err(|what| NoAnswer::Failed(Failure::Malformed(what)))?
+        {
+            arrived.consume(response.head_length);
+            if !response.is_informational() {
+                return Ok(Answer { response, arrived, head, upload_complete: !upload_open });
+            }
+            // Early hints go on at once; HTTP/1.0 knows nothing of the kind.
+            if request.is_http11 && !head.is_empty() && client.write_all(&head).await.is_err() {
+                return Err(NoAnswer::ClientGone);
+            }
+            head.clear();
+        }
+        if arrived.is_full() && !arrived.grow(HEAD_MAX) {
+            return Err(NoAnswer::Failed(Failure::Malformed("the server's response head is too large")));
+        }
+    }
+}

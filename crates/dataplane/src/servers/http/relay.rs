@@ -1,0 +1,312 @@
+//! A response on its way to the client: streamed with bounded read-ahead, so that a slow client does not hold a server.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::task::{Context, Poll};
+
+use tokio::time::Instant;
+
+use super::chunked::{ChunkDecoder, Piece};
+use super::client::Client;
+use super::exchange::Answer;
+use super::response::{Emission, Framing};
+use super::upload::Upload;
+use super::upstream::Upstream;
+use crate::buffer::{Buffer, SMALL};
+use crate::servers::pool::Slot;
+use crate::snapshot::Http;
+
+/// How a relay ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    Complete,
+    ClientGone,
+    /// The client did not take its response in time.
+    ClientSlow,
+    /// The server broke off or sent nonsense; the client notices by a missing end.
+    ServerBroke,
+    ServerSlow,
+}
+
+/// The server's side of a response. It is let go as soon as its last byte is here.
+struct Source {
+    upstream: Upstream,
+    slot: Slot,
+    decoder: Decoder,
+    server_keeps: bool,
+    idle_max: usize,
+}
+
+enum Decoder {
+    Length(u64),
+    Chunked(Box<ChunkDecoder>),
+    UntilClose,
+}
+
+/// Bytes for the client, oldest first.
+struct Outbound {
+    head: Vec<u8>,
+    head_sent: usize,
+    parts: VecDeque<Part>,
+    waiting: usize,
+    sent: u64,
+}
+
+enum Part {
+    Raw(Buffer),
+    Made { bytes: Vec<u8>, sent: usize },
+}
+
+impl Part {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Raw(buffer) => buffer.filled(),
+            Self::Made { bytes, sent } => &bytes[*sent..],
+        }
+    }
+
+    fn consume(&mut self, count: usize) {
+        match self {
+            Self::Raw(buffer) => buffer.consume(count),
+            Self::Made { sent, .. } => *sent += count,
+        }
+    }
+}
+
+impl Outbound {
+    fn new(head: Vec<u8>) -> Self {
+        Self { waiting: head.len(), head, head_sent: 0, parts: VecDeque::new(), sent: 0 }
+    }
+
+    fn push(&mut self, part: Part) {
+        let bytes = part.bytes();
+        if bytes.is_empty() {
+            return;
+        }
+        self.waiting += bytes.len();
+        // A short body goes into the same buffer as the head: one plain write.
+        if self.head_sent == 0 && self.parts.is_empty() && self.head.len() + bytes.len() <= SMALL / 2 {
+            self.head.extend_from_slice(bytes);
+        } else {
+            self.parts.push_back(part);
+        }
+    }
+
+    /// Sends until the client takes no more. Ready when all is sent.
+    fn poll_send(&mut self, cx: &mut Context<'_>, client: &mut Client) -> Poll<io::Result<()>> {
+        while self.waiting > 0 {
+            let head = &self.head[self.head_sent..];
+            let written = match self.parts.front() {
+                Some(part) if head.is_empty() => client.stream.poll_write(cx, part.bytes()),
+                Some(part) => client.stream.poll_write_vectored(cx, &[IoSlice::new(head), IoSlice::new(part.bytes())]),
+                None => client.stream.poll_write(cx, head),
+            };
+            match std::task::ready!(written) {
+                Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Ok(count) => self.sent(count),
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn sent(&mut self, count: usize) {
+        self.sent += count as u64;
+        self.waiting -= count;
+        let of_head = count.min(self.head.len() - self.head_sent);
+        self.head_sent += of_head;
+        let mut left = count - of_head;
+        while left > 0 {
+            let Some(part) = self.parts.front_mut() else { break };
+            let of_part = left.min(part.bytes().len());
+            part.consume(of_part);
+            left -= of_part;
+            if part.bytes().is_empty() {
+                self.parts.pop_front();
+            }
+        }
+    }
+}
+
+/// What became of freshly read bytes.
+enum Taken {
+    More,
+    /// The body is complete; `clean` when nothing followed it.
+    Complete {
+        clean: bool,
+    },
+    Malformed,
+}
+
+impl Decoder {
+    fn new(framing: Framing) -> Self {
+        match framing {
+            Framing::Empty => Self::Length(0),
+            Framing::Length(length) => Self::Length(length),
+            Framing::Chunked => Self::Chunked(Box::default()),
+            Framing::UntilClose => Self::UntilClose,
+        }
+    }
+
+    /// Checks `buffer` against the framing and queues it for the client.
+    fn take(&mut self, buffer: Buffer, emission: Emission, out: &mut Outbound) -> Taken {
+        match self {
+            Self::Length(left) => {
+                let surplus = (buffer.len() as u64).saturating_sub(*left) as usize;
+                *left -= (buffer.len() - surplus) as u64;
+                let complete = *left == 0;
+                if surplus > 0 {
+                    let wanted = buffer.filled()[..buffer.len() - surplus].to_vec();
+                    out.push(Part::Made { bytes: wanted, sent: 0 });
+                } else {
+                    out.push(Part::Raw(buffer));
+                }
+                if complete { Taken::Complete { clean: surplus == 0 } } else { Taken::More }
+            }
+            Self::Chunked(decoder) => {
+                let (mut at, mut made) = (0, Vec::new());
+                let taken = loop {
+                    match decoder.next(&buffer.filled()[at..]) {
+                        Ok(Piece::Data(count)) => {
+                            if emission == Emission::Dechunk {
+                                made.extend_from_slice(&buffer.filled()[at..at + count]);
+                            }
+                            at += count;
+                        }
+                        Ok(Piece::Framing(count)) => at += count,
+                        Ok(Piece::End(count)) => {
+                            at += count;
+                            break Taken::Complete { clean: at == buffer.len() };
+                        }
+                        Ok(Piece::More) => break Taken::More,
+                        Err(_) => return Taken::Malformed,
+                    }
+                };
+                if emission == Emission::Dechunk {
+                    out.push(Part::Made { bytes: made, sent: 0 });
+                } else if at == buffer.len() {
+                    out.push(Part::Raw(buffer));
+                } else {
+                    out.push(Part::Made { bytes: buffer.filled()[..at].to_vec(), sent: 0 });
+                }
+                taken
+            }
+            Self::UntilClose => {
+                if emission == Emission::Enchunk && !buffer.is_empty() {
+                    let mut bytes = format!("{:x}\r\n", buffer.len()).into_bytes();
+                    bytes.extend_from_slice(buffer.filled());
+                    bytes.extend_from_slice(b"\r\n");
+                    out.push(Part::Made { bytes, sent: 0 });
+                } else {
+                    out.push(Part::Raw(buffer));
+                }
+                Taken::More
+            }
+        }
+    }
+}
+
+impl Source {
+    /// The last byte is here: the server is free for others.
+    fn finish(self, clean: bool, upload_complete: bool) {
+        if clean && self.server_keeps && upload_complete {
+            self.upstream.keep(&self.slot.server, self.idle_max);
+        }
+    }
+}
+
+/// Sends `answer` to the client; says how that ended and how many bytes the client got.
+pub async fn relay(
+    client: &mut Client,
+    answer: Answer,
+    upstream: Upstream,
+    mut slot: Slot,
+    mut upload: Upload<'_>,
+    http: &Http,
+) -> (End, u64) {
+    let Answer { response, arrived, head, mut upload_complete } = answer;
+    let (idle_max, mut patience_ms) = slot.pool().settings(|s| (s.idle_connections_max, s.response_timeout_ms));
+    if response.is_event_stream {
+        slot.becomes_stream();
+        patience_ms = http.stream_idle_timeout_ms;
+    }
+    let emission = response.emission;
+    let large = matches!(response.framing, Framing::Length(length) if length > SMALL as u64);
+    let mut out = Outbound::new(head);
+    let mut decoder = Decoder::new(response.framing);
+    let taken = decoder.take(arrived, emission, &mut out);
+    let mut source = Some(Source { upstream, slot, decoder, server_keeps: response.server_keeps, idle_max });
+    if let Some(end) = settle(&mut source, taken, upload_complete) {
+        return (end, 0);
+    }
+    let end = poll_fn(|cx| {
+        loop {
+            let mut progress = false;
+            if let Some(from) = &mut source {
+                if !upload_complete {
+                    match upload.poll(cx, &mut from.upstream.stream, client) {
+                        Poll::Ready(Ok(())) => upload_complete = true,
+                        // Whatever stopped the upload, the response may still be whole.
+                        Poll::Ready(Err(_)) | Poll::Pending => {}
+                    }
+                }
+                if out.waiting < http.response_buffer_bytes {
+                    let mut buffer = if large { Buffer::large() } else { Buffer::small() };
+                    match from.upstream.stream.poll_read(cx, buffer.room()) {
+                        Poll::Ready(Ok(count @ 1..)) => {
+                            progress = true;
+                            buffer.advance(count);
+                            let taken = from.decoder.take(buffer, emission, &mut out);
+                            if let Some(end) = settle(&mut source, taken, upload_complete) {
+                                return Poll::Ready(end);
+                            }
+                        }
+                        Poll::Ready(Ok(_)) if matches!(from.decoder, Decoder::UntilClose) => {
+                            progress = true;
+                            if emission == Emission::Enchunk {
+                                out.push(Part::Made { bytes: b"0\r\n\r\n".to_vec(), sent: 0 });
+                            }
+                            source = None;
+                        }
+                        Poll::Ready(_) => return Poll::Ready(End::ServerBroke),
+                        Poll::Pending => {}
+                    }
+                }
+            }
+            let before = out.sent;
+            match out.poll_send(cx, client) {
+                Poll::Ready(Ok(())) if source.is_none() => return Poll::Ready(End::Complete),
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(_)) => return Poll::Ready(End::ClientGone),
+                Poll::Pending => {}
+            }
+            if progress || out.sent > before {
+                let wait_ms = if out.waiting > 0 { http.write_timeout_ms } else { patience_ms };
+                client.deadline.set(Instant::now(), wait_ms);
+                continue;
+            }
+            let reads_client = !upload_complete && upload.reads_client();
+            if out.waiting == 0 && !reads_client && client.poll_gone(cx).is_ready() {
+                return Poll::Ready(End::ClientGone);
+            }
+            let slow = if out.waiting > 0 { End::ClientSlow } else { End::ServerSlow };
+            return client.deadline.poll_passed(cx).map(|()| slow);
+        }
+    });
+    (end.await, out.sent)
+}
+
+/// Lets the server go when its body is complete.
+fn settle(source: &mut Option<Source>, taken: Taken, upload_complete: bool) -> Option<End> {
+    match taken {
+        Taken::More => None,
+        Taken::Complete { clean } => {
+            if let Some(source) = source.take() {
+                source.finish(clean, upload_complete);
+            }
+            None
+        }
+        Taken::Malformed => Some(End::ServerBroke),
+    }
+}

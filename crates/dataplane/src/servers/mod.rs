@@ -1,0 +1,14 @@
+//! The first hull: HTTP requests from clients to app servers.
+
+pub mod balance;
+pub mod flow;
+pub mod health;
+pub mod http;
+pub mod pool;
+pub mod probe;
+pub mod queue;
+pub mod retry;
+pub mod router;
+pub mod server;
+pub mod topology;
+pub mod view;

@@ -1,0 +1,164 @@
+//! The threads that carry traffic. Each has an event loop of its own; a connection stays on one thread for life.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::AbortHandle;
+
+use crate::error::Error;
+use crate::metrics::use_shard;
+use crate::net::listener::{Accepted, Listener};
+use crate::plane::Plane;
+use crate::servers::flow::serve;
+use crate::servers::http::client::Client;
+use crate::servers::http::request::Peer;
+
+#[derive(Debug)]
+pub struct Worker {
+    pub handle: Handle,
+    pub mailbox: Mailbox,
+    pub join: JoinHandle<()>,
+}
+
+/// The way to a thread. Its length is bounded by the limit on connections.
+#[derive(Debug, Clone)]
+pub struct Mailbox {
+    letters: UnboundedSender<Letter>,
+    /// Connections of that thread.
+    connections: Arc<AtomicUsize>,
+}
+
+#[derive(Debug)]
+enum Letter {
+    Connection(Accepted),
+    CloseIdle,
+    End,
+}
+
+impl Mailbox {
+    /// Closes connections that wait for their next request.
+    pub fn close_idle(&self) {
+        self.post(Letter::CloseIdle);
+    }
+
+    /// Ends the thread; what it still carries is cut off.
+    pub fn end(&self) {
+        self.post(Letter::End);
+    }
+
+    fn post(&self, letter: Letter) {
+        // A thread that has ended needs no letters.
+        let _ = self.letters.send(letter);
+    }
+}
+
+impl Worker {
+    pub fn start(index: usize, plane: Arc<Plane>) -> Result<Self, Error> {
+        let runtime = Builder::new_current_thread().enable_io().enable_time().build().map_err(Error::Runtime)?;
+        let handle = runtime.handle().clone();
+        let (sender, letters) = unbounded_channel();
+        let connections = Arc::new(AtomicUsize::new(0));
+        let mailbox = Mailbox { letters: sender, connections: Arc::clone(&connections) };
+        let work = move || {
+            use_shard(index);
+            runtime.block_on(carry(letters, connections, plane));
+            runtime.shutdown_background();
+        };
+        let thread = std::thread::Builder::new().name(format!("gateway-{index}"));
+        let join = thread.spawn(work).map_err(Error::Runtime)?;
+        Ok(Self { handle, mailbox, join })
+    }
+}
+
+thread_local! {
+    /// The connections of this thread: how to end each, and whether that would hurt nobody.
+    static OPEN: RefCell<HashMap<u64, (AbortHandle, Arc<AtomicBool>)>> = RefCell::default();
+}
+
+async fn carry(mut letters: UnboundedReceiver<Letter>, connections: Arc<AtomicUsize>, plane: Arc<Plane>) {
+    let mut next_id = 0;
+    while let Some(letter) = letters.recv().await {
+        match letter {
+            Letter::Connection(accepted) => {
+                next_id += 1;
+                let presence = Presence { id: next_id, connections: Arc::clone(&connections), plane: Arc::clone(&plane) };
+                begin(accepted, presence);
+            }
+            Letter::CloseIdle => OPEN.with_borrow(|open| {
+                for (task, _) in open.values().filter(|(_, idle)| idle.load(Ordering::Relaxed)) {
+                    task.abort();
+                }
+            }),
+            Letter::End => return,
+        }
+    }
+}
+
+fn begin(accepted: Accepted, presence: Presence) {
+    let peer = Peer { address: accepted.peer, https: false };
+    let Ok(stream) = accepted.into_stream() else { return };
+    let idle = Arc::new(AtomicBool::new(false));
+    let client = Client::new(stream, peer, Arc::clone(&idle));
+    let (id, plane) = (presence.id, Arc::clone(&presence.plane));
+    plane.traffic.mine().connections_total.add(1);
+    let task = tokio::spawn(async move {
+        let _presence = presence;
+        serve(client, plane).await;
+    });
+    OPEN.with_borrow_mut(|open| open.insert(id, (task.abort_handle(), idle)));
+}
+
+/// Counts a connection for as long as it exists, however it ends.
+struct Presence {
+    id: u64,
+    connections: Arc<AtomicUsize>,
+    plane: Arc<Plane>,
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        self.connections.fetch_sub(1, Ordering::Relaxed);
+        self.plane.connections.fetch_sub(1, Ordering::SeqCst);
+        self.plane.connection_ended.notify_one();
+        // When the thread itself ends, its list may be gone before its connections.
+        let _ = OPEN.try_with(|open| open.try_borrow_mut().map(|mut open| open.remove(&self.id)));
+    }
+}
+
+/// Accepts connections and gives each to the thread that has the fewest. Ends when aborted; the listener closes then.
+pub async fn accept(listener: Listener, mailboxes: Vec<Mailbox>, plane: Arc<Plane>) {
+    // Deprecated because a type could hand out a descriptor it does not own; a `Listener` owns its socket for life, and
+    // the replacement is `unsafe`.
+    #[allow(deprecated)]
+    let Ok(listener) = AsyncFd::with_interest(listener, Interest::READABLE) else { return };
+    loop {
+        if plane.connections.load(Ordering::SeqCst) >= plane.topology().http.connections_max {
+            plane.connection_ended.notified().await;
+            continue;
+        }
+        let ready = listener.readable().await;
+        let accepted = ready.map(|mut ready| ready.try_io(|listener| listener.get_ref().accept()));
+        match accepted {
+            Ok(Ok(Ok(accepted))) => {
+                plane.connections.fetch_add(1, Ordering::SeqCst);
+                let least = mailboxes.iter().min_by_key(|mailbox| mailbox.connections.load(Ordering::Relaxed));
+                if let Some(mailbox) = least {
+                    mailbox.connections.fetch_add(1, Ordering::Relaxed);
+                    mailbox.post(Letter::Connection(accepted));
+                }
+            }
+            // Somebody else's wake-up, or a connection that was gone before it was taken.
+            Ok(Err(_)) => {}
+            // Out of file descriptors or memory: wait for some to be given back.
+            Ok(Ok(Err(_))) | Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    }
+}
