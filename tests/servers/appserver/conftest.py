@@ -11,6 +11,8 @@ from trimaran.servers.appserver.engines import ENGINES, Engine
 from .running import Running, running
 
 EVERY = [pytest.param(engine, id=f"{engine.interface}-{engine.name}") for engine in ENGINES]
+ASGI = [param for param in EVERY if param.id is not None and param.id.startswith("asgi-")]
+WSGI = [param for param in EVERY if param.id is not None and param.id.startswith("wsgi-")]
 
 
 def start_options(engine: Engine) -> dict[str, str]:

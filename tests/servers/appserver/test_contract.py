@@ -5,14 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import select
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from stat import S_IMODE
 
 import pytest
-from websockets.sync.client import unix_connect
 
 from tests.support.waiting import eventually
 from trimaran.servers.appserver.engines import Engine
@@ -211,43 +209,3 @@ class TestForwarded:
 
     def test_scheme_is_http_or_https(self, server: Running) -> None:
         assert server.get("/request", {"X-Forwarded-Proto": "javascript"}).json()["scheme"] == "http"
-
-
-def test_name_with_underscore_is_no_twin(server: Running, engine: Engine) -> None:
-    """The gateway drops such names; the launcher does so, too, wherever the engine lets it see the names."""
-    if (engine.name, engine.interface) == ("granian", "wsgi"):
-        headers = {"X-Forwarded-For": "203.0.113.9"}
-    else:
-        headers = {"X-Forwarded-For": "203.0.113.9", "X_Forwarded_For": "6.6.6.6", "X_Secret": "1"}
-    seen = server.get("/request", headers).json()
-    assert seen["client"] == "203.0.113.9"
-    assert "6.6.6.6" not in seen["headers"]["x_forwarded_for"]
-    assert "x_secret" not in seen["headers"]
-
-
-class TestWebSocket:
-    @pytest.fixture(autouse=True)
-    def asgi_only(self, engine: Engine) -> None:
-        if engine.interface == "wsgi":
-            pytest.skip("WSGI has no WebSockets")
-
-    def test_echo(self, server: Running) -> None:
-        headers = {"X-Forwarded-For": "203.0.113.9", "X-Forwarded-Proto": "https"}
-        with unix_connect(str(server.socket), "ws://app.test/chat", additional_headers=headers) as connection:
-            assert connection.recv(20) == '["wss", ["203.0.113.9", 0]]'
-            for message in ("text é", b"\x00bytes", "x" * 200_000):
-                connection.send(message)
-                assert connection.recv(20) == message
-
-    def test_many_at_once(self, server: Running) -> None:
-        ready = threading.Barrier(8)
-
-        def talk(number: int) -> str | bytes:
-            with unix_connect(str(server.socket), "ws://app.test/chat") as connection:
-                connection.recv(20)
-                ready.wait(20)
-                connection.send(str(number))
-                return connection.recv(20)
-
-        with ThreadPoolExecutor(8) as pool:
-            assert list(pool.map(talk, range(8))) == [str(number) for number in range(8)]

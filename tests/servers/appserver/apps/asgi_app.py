@@ -113,8 +113,11 @@ async def request(call):
 async def stream(call):
     await call.start(("content-type", call.query.get("type", "text/plain")))
     await call.part(b"data: one\n\n")
-    await asyncio.wait_for(RELEASED.wait(), 20)
-    RELEASED.clear()
+    if "fifo" in call.query:
+        await asyncio.to_thread(read, call.query["fifo"])
+    else:
+        await asyncio.wait_for(RELEASED.wait(), 20)
+        RELEASED.clear()
     await call.part(b"data: two\n\n", more=False)
 
 

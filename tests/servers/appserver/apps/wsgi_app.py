@@ -86,8 +86,12 @@ def stream(call):
 
     def parts():
         yield b"data: one\n\n"
-        assert RELEASED.wait(20)
-        RELEASED.clear()
+        if "fifo" in call.query:
+            with open(call.query["fifo"], "rb") as fifo:
+                fifo.read()
+        else:
+            assert RELEASED.wait(20)
+            RELEASED.clear()
         yield b"data: two\n\n"
 
     return parts()

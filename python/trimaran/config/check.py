@@ -1,0 +1,102 @@
+"""Rules between settings: each is right by itself, but they do not fit together."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterator
+
+from trimaran.errors import ConfigError
+
+from .load import Loaded
+from .model import Bind, Pool
+
+LOOPBACK_NAMES = ("localhost",)
+
+
+def check(loaded: Loaded) -> list[ConfigError]:
+    """Everything that does not fit, in the order of the file; empty when the configuration can be started."""
+    return list(_problems(loaded))
+
+
+def is_loopback(bind: Bind) -> bool:
+    """Whether only this machine can reach the address."""
+    if bind.path is not None or bind.host in LOOPBACK_NAMES:
+        return True
+    try:
+        return ipaddress.ip_address(bind.host).is_loopback
+    except ValueError:
+        return False
+
+
+def expected_statuses(text: str) -> tuple[tuple[int, int], ...]:
+    """`200-299,404` as ranges. Raises ValueError."""
+    ranges = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*([1-5]\d\d)(?:-([1-5]\d\d))?\s*", part)
+        if match is None or int(match[2] or match[1]) < int(match[1]):
+            raise ValueError("statuses like 200-399 or 200,204")
+        ranges.append((int(match[1]), int(match[2] or match[1])))
+    return tuple(ranges)
+
+
+def _problems(loaded: Loaded) -> Iterator[ConfigError]:
+    config, source = loaded.config, loaded.source
+    gateway = config.gateway
+    if not gateway.bind:
+        yield ConfigError(source, "gateway.bind", [], "expected at least one address")
+    if len(set(gateway.bind)) < len(gateway.bind):
+        yield ConfigError(source, "gateway.bind", [str(bind) for bind in gateway.bind], "the same address twice")
+    for network in gateway.trusted_proxies:
+        try:
+            ipaddress.ip_network(network, strict=False)
+        except ValueError:
+            yield ConfigError(source, "gateway.trusted_proxies", network, "expected a network like 10.0.0.0/8")
+    if gateway.spool_directory and not (loaded.directory / gateway.spool_directory).is_dir():
+        yield ConfigError(source, "gateway.spool_directory", gateway.spool_directory, "expected an existing directory")
+    pools = config.all_pools()
+    if not pools:
+        yield ConfigError(source, "app", None, "expected an app like mysite.wsgi:application, or servers.addresses")
+    if "app" in config.pools and (config.servers.app or config.servers.addresses):
+        yield ConfigError(source, "pools.app", None, "the pool app is [servers] already; choose another name")
+    for name, pool in pools.items():
+        yield from _pool_problems(pool, "servers" if name == "app" and name not in config.pools else f"pools.{name}", source)
+    for at, route in enumerate(config.routes):
+        key = f"routes[{at}]"
+        if route.pool not in pools:
+            yield ConfigError(source, f"{key}.pool", route.pool, f"expected one of the pools {', '.join(pools)}")
+        if not route.path.startswith("/"):
+            yield ConfigError(source, f"{key}.path", route.path, "expected a path that begins with /")
+        if not re.fullmatch(r"\*|(\*\.)?[A-Za-z0-9.\-\[\]:]+", route.host):
+            yield ConfigError(source, f"{key}.host", route.host, "expected a name, *.example.com, or *")
+    if not config.routes and pools and "app" not in pools:
+        yield ConfigError(source, "routes", None, f"expected routes to the pools {', '.join(pools)}")
+    if config.admin.enabled and not config.admin.token and not is_loopback(config.admin.bind):
+        expected = "expected a loopback address, or a token in admin.token: everyone can reach this one"
+        yield ConfigError(source, "admin.bind", str(config.admin.bind), expected)
+    for name, database in config.databases.items():
+        if not re.fullmatch(r"[a-z][a-z0-9_]{0,30}", name):
+            yield ConfigError(source, f"databases.{name}", None, "expected a name of small letters, digits and _")
+        if database.nodes != "embedded" and len(database.nodes) != 1:
+            yield ConfigError(source, f"databases.{name}.nodes", list(database.nodes), 'expected "embedded" or one DSN')
+
+
+def _pool_problems(pool: Pool, key: str, source: str) -> Iterator[ConfigError]:
+    if not pool.app and not pool.addresses:
+        yield ConfigError(source, key, None, "expected an app or addresses")
+    if pool.app is not None and not re.fullmatch(r"[\w.]+(:[\w.]+(\(\))?)?", pool.app):
+        yield ConfigError(source, f"{key}.app", pool.app, "expected module:attribute, like mysite.wsgi:application")
+    if pool.app and pool.count.least < 1:
+        yield ConfigError(source, f"{key}.count", str(pool.count), "expected at least one server")
+    if not re.fullmatch(r"client|path|(header|cookie):[!#$%&'*+.^_`|~0-9A-Za-z-]+", pool.hash_by):
+        expected = "expected client, path, header:NAME or cookie:NAME"
+        yield ConfigError(source, f"{key}.hash_by", pool.hash_by, expected)
+    health = pool.health
+    if health.check == "http" and not health.path:
+        yield ConfigError(source, f"{key}.health.path", health.path, "expected a path for the http check, like /healthz")
+    if health.path and not health.path.startswith("/"):
+        yield ConfigError(source, f"{key}.health.path", health.path, "expected a path that begins with /")
+    try:
+        expected_statuses(health.expect)
+    except ValueError as error:
+        yield ConfigError(source, f"{key}.health.expect", health.expect, f"expected {error}")

@@ -1,0 +1,1 @@
+"""The scaler: `signals` measures, `policy` decides (pure), `loop` acts."""
