@@ -58,9 +58,9 @@ class Running:
     output: Path
 
     @classmethod
-    def start(cls, app: str, directory: Path, *, environ: Mapping[str, str] | None = None, **changes: Any) -> Self:
-        socket_path = directory / "s"
-        output = directory / "output"
+    def start(cls, app: str, place: Path, *, environ: Mapping[str, str] | None = None, **changes: Any) -> Self:
+        socket_path = place / "s"
+        output = place / "output"
         reader, writer = os.pipe()
         try:
             with output.open("wb") as sink:
@@ -130,8 +130,8 @@ class Client(http.client.HTTPConnection):
 @contextlib.contextmanager
 def running(app: str, **options: Any) -> Iterator[Running]:
     """A server of its own for one test; ended whatever happens. It may have failed to start: see its report."""
-    with tempfile.TemporaryDirectory(prefix="trimaran-test-") as directory:
-        server = Running.start(app, Path(directory), **options)
+    with tempfile.TemporaryDirectory(prefix="trimaran-test-") as place:
+        server = Running.start(app, Path(place), **options)
         try:
             yield server
         finally:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from trimaran.databases.postgres import account as accounts
 from trimaran.databases.postgres import find, initialise, occupant, passwords, place, port, relocate
+from trimaran.databases.postgres.files import make_directory
 from trimaran.errors import DatabaseError
 
 _READY_S = 60.0
@@ -62,7 +63,9 @@ class EmbeddedNode:
         """
         record = place.read_record(self._own)
         account = accounts.choose(Path(record.home or self._own) / "data", self._own.parent.parent)
+        make_directory(self._own, 0o711 if account.dropped else 0o700)
         settled, record = place.settle(self._own, record, account, report)
+        place.write_record(self._own, record)
         major = initialise.data_version(settled)
         binaries = relocate.readable(find.find(self._binaries, os.environ, major), account, report)
         occupant.evict(settled, report)

@@ -1,60 +1,91 @@
-"""Whether something of an earlier run is still on the data: two servers on one data directory must never be."""
+"""What of an earlier run is still on the data, and its removal.
+
+When a supervisor is killed, the tether has PostgreSQL stop at once; a new start may come before it is through.
+Whoever calls `clear` holds the node's lock, so no living Trimaran is responsible for what is found.
+"""
 
 from __future__ import annotations
 
 import os
-import select
-import signal
+import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
+from signal import Signals
 
+from trimaran.databases.postgres.account import Account
 from trimaran.databases.postgres.place import Place
 from trimaran.errors import DatabaseError
 
-_LEAVE_S = 5.0
+_POLL_INTERVAL_S = 0.02
+# What is waited for before each signal, in seconds: its own end, then an immediate shutdown, then none of its will.
+_PATIENCE = ((3.0, Signals.SIGQUIT), (5.0, Signals.SIGKILL))
 
 
-def postmaster_pid(data: Path) -> int | None:
-    """The pid that the data directory's lock file names; it may be gone, or another process by now."""
+def clear(place: Place, account: Account, report: Callable[[str], None]) -> None:
+    """Return when no process of an earlier run is on the data. Raises DatabaseError when one cannot be ended."""
+    if not _processes(place, account):
+        return
+    report(f"PostgreSQL of an earlier run still ends in {place.data}; waiting for it")
+    for patience_s, signal in _PATIENCE:
+        if _gone(place, account, patience_s):
+            return
+        left = _processes(place, account)
+        report(f"sending {signal.name} to the left-over PostgreSQL processes {', '.join(map(str, left))}")
+        for pid in left:
+            _send(pid, signal)
+    if not _gone(place, account, 5.0):
+        left = _processes(place, account)
+        raise DatabaseError(
+            f"{place.data}: PostgreSQL processes of an earlier run do not end: {', '.join(map(str, left))};"
+            " end them by hand, then start again"
+        )
+
+
+def _gone(place: Place, account: Account, within_s: float) -> bool:
+    deadline = time.monotonic() + within_s
+    while _processes(place, account):
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(_POLL_INTERVAL_S)
+    return True
+
+
+def _processes(place: Place, account: Account) -> list[int]:
+    """The processes that carry the node's marker and belong to its account.
+
+    The postmaster has the marker in its arguments, its children in their titles; both are in /proc, readable for
+    everyone. Where there is no /proc the answer is empty and PostgreSQL's own lock file has to do: it refuses a
+    second start, with a message that names the process.
+    """
+    marker = place.marker.encode()
+    return [pid for pid in _pids() if _owner(pid) == account.uid and _is_postgres(pid, marker)]
+
+
+def _pids() -> list[int]:
     try:
-        return int((data / "postmaster.pid").read_text().split()[0])
-    except (OSError, ValueError, IndexError):
+        return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    except OSError:
+        return []
+
+
+def _owner(pid: int) -> int | None:
+    try:
+        return os.stat(f"/proc/{pid}").st_uid
+    except OSError:
         return None
 
 
-def is_ready(data: Path) -> bool:
-    """Whether the server on the data says that it takes connections (the last line of its lock file)."""
+def _is_postgres(pid: int, marker: bytes) -> bool:
     try:
-        lines = (data / "postmaster.pid").read_text().splitlines()
+        arguments = Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return False
-    return len(lines) >= 8 and lines[7].strip() == "ready"
+    program = os.path.basename(arguments.split(b"\0", 1)[0])
+    return marker in arguments and program.startswith(b"postgres")
 
 
-def evict(place: Place, report: Callable[[str], None]) -> None:
-    """Waits for a server of an earlier run to end, and ends it when it does not. Raises DatabaseError when that fails."""
-    pid = postmaster_pid(place.data)
-    if pid is None or not _is_ours(pid, place):
-        # A stale lock file; PostgreSQL itself checks it once more and removes it.
+def _send(pid: int, signal: Signals) -> None:
+    try:
+        os.kill(pid, signal)
+    except ProcessLookupError:
         return
-    report(f"a PostgreSQL of an earlier run (pid {pid}) is still on the data; waiting for it to end")
-    with suppress(ProcessLookupError):
-        watched = os.pidfd_open(pid)
-        try:
-            for number in (None, signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
-                if number is not None:
-                    os.kill(pid, number)
-                if select.select([watched], [], [], _LEAVE_S)[0]:
-                    return
-        finally:
-            os.close(watched)
-        raise DatabaseError(f"{place.data}: PostgreSQL of an earlier run (pid {pid}) does not end; stop it by hand")
-
-
-def _is_ours(pid: int, place: Place) -> bool:
-    try:
-        command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-    except OSError:
-        return False
-    return str(place.data) in command and "postgres" in command

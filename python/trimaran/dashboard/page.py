@@ -1,0 +1,111 @@
+"""The status page: rendered here once, kept up to date by `static/live.js`, which draws the same tables from the same JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+
+from trimaran.control import Status
+
+_SERVER_HEAD = ("Server", "State", "In flight", "Streams", "Requests", "Failures", "Memory", "Since", "Reason")
+
+
+def render(status: Status) -> str:
+    """The page as HTML; complete without JavaScript."""
+    addresses = " ".join(f'<a href="{escape(_url(a))}">{escape(_url(a))}</a>' for a in status.addresses)
+    pools = "".join(
+        f"""<section class="pool" data-pool="{escape(pool.name)}">
+<h2>{escape(pool.name)} <small>{escape(pool.app or "remote servers")} &middot; {escape(pool.interface)}, {escape(pool.engine)}</small></h2>
+<dl class="figures">
+{_figure("requests/s", f"{pool.requests_per_s:g}", "rate")}
+{_figure("p50", f"{pool.latency_ms['p50']:g} ms", "p50")}
+{_figure("p99", f"{pool.latency_ms['p99']:g} ms", "p99")}
+{_figure("p99.9", f"{pool.latency_ms['p999']:g} ms", "p999")}
+{_figure("queue", f"{pool.queue_length}", "queue")}
+{_figure("oldest", f"{pool.queue_oldest_ms} ms", "oldest")}
+{_figure("rejected", f"{pool.rejected_total}", "rejected")}
+{_figure("retries", f"{pool.retries_total}", "retries")}
+</dl>
+{_table(_SERVER_HEAD, (_server_row(s) for s in status.servers if s.pool == pool.name), "servers")}
+</section>"""
+        for pool in status.pools
+    )
+    decisions = _table(
+        ("Time", "Pool", "Decision", "Reason"),
+        ((d.at[11:19], d.pool, d.action, d.reason.splitlines()[0] if d.reason else "") for d in reversed(status.decisions)),
+        "decisions",
+    )
+    nodes = [(d.name, n.role, n.state, n.address, str(n.pid or "-")) for d in status.databases for n in d.nodes]
+    databases = _table(("Database", "Role", "State", "Address", "Pid"), nodes, "databases") if nodes else ""
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Trimaran</title>
+<link rel="stylesheet" href="/static/style.css">
+<link rel="icon" href="data:,">
+<script src="/static/live.js" defer></script>
+</head>
+<body>
+<header>
+<h1>Trimaran <small>{escape(status.version)}</small></h1>
+<p><span id="link" role="status" aria-live="polite">snapshot</span> &middot; {addresses} &middot; pid {status.pid}
+&middot; up <span id="uptime">{status.uptime_s:.0f} s</span></p>
+<p><span id="requests">{status.gateway.requests_total}</span> requests &middot;
+<span id="connections">{status.gateway.connections}</span> connections &middot;
+<span id="responses">{escape(_classes(status))}</span></p>
+</header>
+<main>
+{pools}
+<section><h2>Decisions</h2>{decisions}</section>
+{f"<section><h2>Databases</h2>{databases}</section>" if databases else ""}
+</main>
+<footer><a href="/api/status">/api/status</a> <a href="/metrics">/metrics</a> <a href="/healthz">/healthz</a></footer>
+</body>
+</html>
+"""
+
+
+def _server_row(server: object) -> Sequence[str]:
+    get = lambda name: getattr(server, name)  # noqa: E731
+    memory = get("memory_bytes")
+    since = get("started_at")
+    return (
+        get("name"),
+        get("state"),
+        f"{get('in_flight')} / {get('in_flight_max')}",
+        str(get("streams")),
+        str(get("requests_total")),
+        str(get("failures_total")),
+        f"{memory / 2**20:.0f} MiB" if memory else "-",
+        since[11:19] if since else "-",
+        get("reason"),
+    )
+
+
+def _figure(name: str, value: str, key: str) -> str:
+    return f'<div><dt>{escape(name)}</dt><dd data-figure="{key}">{escape(value)}</dd></div>'
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]], kind: str) -> str:
+    cells = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
+    lines = ("".join(_cell(cell, at, kind) for at, cell in enumerate(row)) for row in rows)
+    body = "".join(f"<tr>{line}</tr>" for line in lines)
+    return f'<div class="scroll"><table class="{kind}"><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _cell(text: str, at: int, kind: str) -> str:
+    if at == 0:
+        return f'<th scope="row">{escape(text)}</th>'
+    if at == 1 and kind == "servers":
+        return f'<td><span class="state {escape(text)}">{escape(text)}</span></td>'
+    return f"<td>{escape(text)}</td>"
+
+
+def _classes(status: Status) -> str:
+    return "  ".join(f"{name} {count}" for name, count in status.gateway.responses_total.items() if count)
+
+
+def _url(address: str) -> str:
+    return address if address.startswith("unix:") else f"http://{address}/"
