@@ -15,6 +15,7 @@ import os
 import pwd
 import signal
 import sys
+from collections.abc import Sequence
 
 _PR_SET_PDEATHSIG = 1
 
@@ -46,6 +47,14 @@ def drop_privileges(user: str) -> None:
     os.setgid(entry.pw_gid)
     os.setuid(entry.pw_uid)
     os.environ.update(HOME=entry.pw_dir, USER=user, LOGNAME=user)
+
+
+def command(argv: Sequence[str], *, signal: signal.Signals, parent_pid: int, user: str | None = None) -> list[str]:
+    """The argv that becomes `argv`, tethered to `parent_pid`, as `user` where one is given."""
+    become = ["--user", user] if user else []
+    name = signal.name.removeprefix("SIG")
+    tether = [sys.executable, "-P", "-m", "trimaran.tether", "--signal", name, "--parent", str(parent_pid)]
+    return [*tether, *become, "--", *argv]
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-
 from trimaran.servers.appserver.engines import ENGINES, Engine
 
 from .running import Running, running
 
 EVERY = [pytest.param(engine, id=f"{engine.interface}-{engine.name}") for engine in ENGINES]
-ASGI = [param for param in EVERY if param.id is not None and param.id.startswith("asgi-")]
-WSGI = [param for param in EVERY if param.id is not None and param.id.startswith("wsgi-")]
+ASGI = [param for param in EVERY if str(param.id).startswith("asgi-")]
+WSGI = [param for param in EVERY if str(param.id).startswith("wsgi-")]
 
 
 def start_options(engine: Engine) -> dict[str, str]:

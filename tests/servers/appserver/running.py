@@ -53,7 +53,7 @@ class Running:
     """A child process and what it reported when it was ready, or why it is not."""
 
     process: subprocess.Popen[bytes]
-    socket: Path
+    address: Path
     report: dict[str, Any]
     output: Path
 
@@ -82,7 +82,7 @@ class Running:
     def connect(self, timeout: float = 20.0) -> socket.socket:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         connection.settimeout(timeout)
-        connection.connect(os.fspath(self.socket))
+        connection.connect(os.fspath(self.address))
         return connection
 
     def client(self) -> Client:
@@ -121,7 +121,9 @@ class Client(http.client.HTTPConnection):
     def connect(self) -> None:
         self.sock = self._server.connect()
 
-    def ask(self, method: str, target: str, body: Any = None, headers: Mapping[str, str] | None = None, **kw: Any) -> Answer:
+    def ask(
+        self, method: str, target: str, body: Any = None, headers: Mapping[str, str] | None = None, **kw: Any
+    ) -> Answer:
         self.request(method, target, body=body, headers=headers or {}, **kw)
         response = self.getresponse()
         return Answer(response.status, response.headers, response.read())

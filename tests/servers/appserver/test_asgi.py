@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
+from trimaran.servers.appserver.engines import Engine
 
 from tests.support.waiting import eventually
-from trimaran.servers.appserver.engines import Engine
 
 from .conftest import ASGI, app_of, start_options
 from .running import Running, running

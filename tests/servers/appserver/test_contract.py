@@ -11,9 +11,9 @@ from pathlib import Path
 from stat import S_IMODE
 
 import pytest
+from trimaran.servers.appserver.engines import Engine
 
 from tests.support.waiting import eventually
-from trimaran.servers.appserver.engines import Engine
 
 from .running import APPS, Client, Running
 
@@ -33,7 +33,7 @@ def test_ready_line_names_the_process_that_serves(server: Running, engine: Engin
 
 
 def test_socket_is_for_its_owner_only(server: Running) -> None:
-    assert S_IMODE(server.socket.stat().st_mode) == 0o600
+    assert S_IMODE(server.address.stat().st_mode) == 0o600
 
 
 def test_hello(server: Running) -> None:

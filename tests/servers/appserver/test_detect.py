@@ -15,7 +15,6 @@ from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.endpoints import HTTPEndpoint
 from starlette.middleware.gzip import GZipMiddleware
-
 from trimaran.servers.appserver.detect import UnknownInterface, detect
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import pytest
-
 from trimaran.servers.appserver.forwarded import first_hop, host_and_port
 
 
 @pytest.mark.parametrize(
     ("field", "hop"),
     [
-        ("for=192.0.2.1;host=\"a.example:81\";proto=https", {"for": "192.0.2.1", "host": "a.example:81", "proto": "https"}),
+        (
+            'for=192.0.2.1;host="a.example:81";proto=https',
+            {"for": "192.0.2.1", "host": "a.example:81", "proto": "https"},
+        ),
         ('for="[2001:db8::7]";proto=http, for=10.0.0.1;proto=https', {"for": "2001:db8::7", "proto": "http"}),
         ('for="[2001:db8::7]:4711"', {"for": "2001:db8::7"}),
-        ('For=192.0.2.1; Proto=https', {"for": "192.0.2.1", "proto": "https"}),
+        ("For=192.0.2.1; Proto=https", {"for": "192.0.2.1", "proto": "https"}),
         ("", {}),
         ("nonsense", {}),
         (", for=6.6.6.6", {}),

@@ -11,9 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
-from tests.support.waiting import eventually
 from trimaran.servers.appserver import command
 from trimaran.servers.appserver.engines import Engine
+
+from tests.support.waiting import eventually
 
 from .conftest import app_of, start_options
 from .running import Running, running, spec
@@ -23,7 +24,7 @@ def refuses_connections(server: Running) -> bool:
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(5)
         try:
-            connection.connect(str(server.socket))
+            connection.connect(str(server.address))
         except (ConnectionRefusedError, FileNotFoundError):
             return True
         return False
@@ -33,19 +34,22 @@ def test_sigterm_finishes_requests_in_progress(engine: Engine, tmp_path: Path) -
     fifos = [tmp_path / "one", tmp_path / "two"]
     for fifo in fifos:
         os.mkfifo(fifo)
-    with running(app_of(engine), **start_options(engine)) as server, ThreadPoolExecutor(2) as pool:
-        with closing(server.client()) as idle:
-            assert idle.ask("GET", "/hello").status == 200
-            answers = [pool.submit(server.get, f"/hold?fifo={fifo}") for fifo in fifos]
-            writers = [fifo.open("wb") for fifo in fifos]
-            server.process.terminate()
-            eventually(lambda: refuses_connections(server), "the socket is closed")
-            assert server.process.poll() is None
-            for writer in writers:
-                writer.write(b"finished")
-                writer.close()
-            assert [answer.result(20).body for answer in answers] == [b"finished"] * 2
-            assert server.process.wait(20) == 0
+    with (
+        running(app_of(engine), **start_options(engine)) as server,
+        closing(server.client()) as idle,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        assert idle.ask("GET", "/hello").status == 200
+        answers = [pool.submit(server.get, f"/hold?fifo={fifo}") for fifo in fifos]
+        writers = [fifo.open("wb") for fifo in fifos]
+        server.process.terminate()
+        eventually(lambda: refuses_connections(server), "the socket is closed")
+        assert server.process.poll() is None
+        for writer in writers:
+            writer.write(b"finished")
+            writer.close()
+        assert [answer.result(20).body for answer in answers] == [b"finished"] * 2
+        assert server.process.wait(20) == 0
 
 
 def test_sigterm_finishes_a_stream_in_progress(engine: Engine, tmp_path: Path) -> None:
@@ -91,12 +95,12 @@ sys.stdin.read()
 
 def test_dies_with_its_parent(engine: Engine, tmp_path: Path) -> None:
     arguments = command(spec(app_of(engine), tmp_path / "s", **start_options(engine)), -1)
-    marked = [
-        "--parent-pid=PARENT" if part.startswith("--parent-pid=") else "--ready-fd=READY" if part == "--ready-fd=-1" else part
-        for part in arguments
-    ]
+    marks = {f"--parent-pid={os.getpid()}": "--parent-pid=PARENT", "--ready-fd=-1": "--ready-fd=READY"}
     parent = subprocess.Popen(
-        [sys.executable, "-c", STARTER, *marked], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        [sys.executable, "-c", STARTER, *(marks.get(argument, argument) for argument in arguments)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
     )
     try:
         assert parent.stdout is not None

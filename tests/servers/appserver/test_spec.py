@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
 from trimaran.servers.appserver import command
 from trimaran.servers.appserver.engines import ENGINES, Engine, EngineError, choose
 from trimaran.servers.appserver.spec import parse

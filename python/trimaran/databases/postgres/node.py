@@ -5,21 +5,31 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from trimaran.databases.postgres import account as accounts
-from trimaran.databases.postgres import find, initialise, occupant, passwords, place, port, relocate
+from trimaran.databases.postgres import (
+    find,
+    initialise,
+    occupant,
+    passwords,
+    place,
+    port,
+    programs,
+    relocate,
+    server_log,
+    settings,
+)
 from trimaran.databases.postgres.files import make_directory
 from trimaran.errors import DatabaseError
 
 _READY_S = 60.0
 _FAST_S, _IMMEDIATE_S = 5.0, 2.0
 _SOCKET_PATH_MAX = 90
-_LOG_TAIL = 8
+_LOOK_S = 0.02
 
 Report = Callable[[str], None]
 
@@ -36,7 +46,7 @@ class EmbeddedNode:
         self._own = place.directory_of(state_directory, name)
         self._wanted_port = wanted_port
         self._binaries = binaries
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[str] | None = None
         self._passwords: passwords.Passwords | None = None
         self._port = 0
         self._stopped = False
@@ -47,7 +57,7 @@ class EmbeddedNode:
 
     @property
     def address(self) -> str:
-        return f"{port.HOST}:{self._port}"
+        return f"{port.ADDRESS}:{self._port}"
 
     @property
     def dsn(self) -> str:
@@ -66,21 +76,20 @@ class EmbeddedNode:
         make_directory(self._own, 0o711 if account.dropped else 0o700)
         settled, record = place.settle(self._own, record, account, report)
         place.write_record(self._own, record)
-        major = initialise.data_version(settled)
+        major = initialise.version_of(settled.data)
         binaries = relocate.readable(find.find(self._binaries, os.environ, major), account, report)
-        occupant.evict(settled, report)
+        occupant.clear(settled, account, report)
         known = passwords.read(settled.secrets)
         self._passwords = known or passwords.Passwords()
         if known is None:
             self._passwords.write(settled.secrets)
         if not major:
-            initialise.initialise(settled, binaries, account, self._passwords, report)
+            initialise.initialise(binaries, settled, account, self._passwords, report)
         elif known is None:
-            initialise.set_passwords(settled, binaries, account, self._passwords)
-        self._port = port.choose(self._wanted_port, record.port, report)
+            initialise.set_passwords(binaries, settled, account, self._passwords)
+        self._port = self._choose_port(record.port, report)
         place.write_record(self._own, replace(record, port=self._port, major=binaries.major))
-        self._spawn(settled, binaries, account)
-        self._wait_until_ready(settled)
+        self._launch(settled, binaries, account)
         self._stopped = False
         report(f"PostgreSQL {binaries.version} listens on {self.address} (data in {settled.data})")
 
@@ -110,56 +119,55 @@ class EmbeddedNode:
                 continue
         self._process = None
 
-    def _spawn(self, settled: place.Place, binaries: find.Binaries, account: accounts.Account) -> None:
-        socket_directory = str(settled.run) if len(str(settled.run)) <= _SOCKET_PATH_MAX else ""
-        options = {
-            "listen_addresses": port.HOST,
-            "port": self._port,
-            "unix_socket_directories": socket_directory,
-            "cluster_name": settled.marker,
-            "max_connections": 200,
-            "shared_buffers": "128MB",
-            "wal_level": "replica",
-            "logging_collector": "on",
-            "log_directory": settled.log,
-            "log_filename": "postgresql-%a.log",
-            "log_truncate_on_rotation": "on",
-            "log_rotation_age": "1d",
-            "log_line_prefix": "%m [%p] %q%u@%d ",
-        }
-        tether = [sys.executable, "-P", "-m", "trimaran.tether", "--signal", "QUIT", "--parent", str(os.getpid())]
-        user = ["--user", account.name] if account.dropped else []
-        server = [binaries.program("postgres"), "-D", str(settled.data)]
-        settings = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
-        with settled.start_log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [*tether, *user, "--", *server, *settings],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                cwd="/",
-                start_new_session=True,
-            )
+    def _choose_port(self, remembered: int, report: Report) -> int:
+        if self._wanted_port:
+            if not port.is_free(self._wanted_port):
+                raise DatabaseError(
+                    f"databases.{self.name}.port = {self._wanted_port}: is taken; choose another, or 0 for a free one"
+                )
+            return self._wanted_port
+        if remembered and port.is_free(remembered):
+            return remembered
+        chosen = port.choose(self._own)
+        if remembered:
+            report(f"port {remembered} is taken now, listening on {chosen} instead")
+        return chosen
 
-    def _wait_until_ready(self, settled: place.Place) -> None:
-        assert self._process is not None
+    def _launch(self, settled: place.Place, binaries: find.Binaries, account: accounts.Account) -> None:
+        """Starts the server and waits until it takes connections. Raises DatabaseError with its last words."""
+        imposed = settings.imposed(
+            port=self._port,
+            address=port.ADDRESS,
+            sockets=settled.run,
+            log=settled.log,
+            marker=settled.marker,
+        )
+        if len(str(settled.run)) > _SOCKET_PATH_MAX:
+            imposed["unix_socket_directories"] = ""
+        argv = [binaries.program("postgres"), "-D", str(settled.data), *settings.as_options(imposed)]
+        log = server_log.ServerLog(settled.start_log, settled.log)
+        with settled.start_log.open("w") as output:
+            self._process = programs.spawn(
+                argv, account, signal=signal.SIGQUIT, stdin=subprocess.DEVNULL, output=output
+            )
         deadline = time.monotonic() + _READY_S
-        while not (occupant.is_ready(settled.data) and occupant.postmaster_pid(settled.data) == self._process.pid):
+        while not _is_ready(settled.data, self._process.pid):
             try:
-                code = self._process.wait(0.02)
+                ended = f"ended with status {self._process.wait(_LOOK_S)}"
             except subprocess.TimeoutExpired:
                 if time.monotonic() < deadline:
                     continue
+                ended = f"was not ready within {_READY_S:.0f} s"
                 self.stop()
-                code = None
-            ended = f"ended with code {code}" if code is not None else f"was not ready within {_READY_S:.0f} s"
             self._process = None
-            raise DatabaseError(f"PostgreSQL {ended}; its last words:\n{_last_words(settled)}")
+            hint = initialise.hint_for(log.text(), settled.data)
+            raise DatabaseError(f"{settled.data}: PostgreSQL {ended}{f' ({hint})' if hint else ''}:\n{log.last_lines()}")
 
 
-def _last_words(settled: place.Place) -> str:
-    logs = sorted(settled.log.glob("*.log"), key=lambda path: path.stat().st_mtime)
-    lines = settled.start_log.read_text(errors="replace").splitlines()
-    if logs:
-        lines += logs[-1].read_text(errors="replace").splitlines()
-    return "\n".join(f"    {line}" for line in lines[-_LOG_TAIL:])
+def _is_ready(data: Path, pid: int) -> bool:
+    """Whether the server says in its lock file that it takes connections (PostgreSQL's `pidfile.h`, line 8)."""
+    try:
+        lines = (data / "postmaster.pid").read_text().splitlines()
+    except OSError:
+        return False
+    return len(lines) >= 8 and lines[0].strip() == str(pid) and lines[7].strip() == "ready"

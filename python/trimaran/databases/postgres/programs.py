@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from signal import Signals
@@ -51,8 +52,6 @@ def run(argv: Sequence[str], account: Account, *, says: str = "", within_s: floa
 
     `says` is its standard input. The output may be as long as it likes.
     """
-    import tempfile
-
     with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryFile("w+") as heard:
         said.write(says)
         said.flush()
@@ -72,5 +71,5 @@ def run(argv: Sequence[str], account: Account, *, says: str = "", within_s: floa
 
 def _environment() -> dict[str, str]:
     """Nothing of the person's PG* variables; messages in English, because some of them are read by Trimaran."""
-    kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "TMPDIR") if name in os.environ}
+    kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "TMPDIR") if name in os.environ}
     return {**kept, "LC_ALL": "C", "TZ": "UTC"}

@@ -85,7 +85,7 @@ def _behind_gateway(app: App, interface: Interface, lifespan: LifespanRecord, th
 
 
 def _settle_memory() -> None:
-    """Take the imported app out of the garbage collector's sight: it stays for good, and full collections pause requests."""
+    """Take the imported app out of the garbage collector's sight: it stays, and looking through it pauses requests."""
     gc.collect()
     gc.freeze()
 

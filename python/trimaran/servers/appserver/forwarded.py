@@ -81,7 +81,7 @@ class ForwardedASGI:
 
 
 class ForwardedWSGI:
-    """A WSGI app around `app` that sets REMOTE_ADDR, wsgi.url_scheme and SERVER_NAME, and tells of the other servers."""
+    """A WSGI app around `app` that sets REMOTE_ADDR, wsgi.url_scheme and SERVER_NAME, and tells of its neighbours."""
 
     __slots__ = ("_app", "_multithread")
 

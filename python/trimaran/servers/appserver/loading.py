@@ -45,7 +45,8 @@ class Target:
             if module.endswith(".py") or "/" in module:
                 dotted = module.removesuffix(".py").strip("./").replace("/", ".")
                 hint = f"; did you mean {dotted}{colon}{path}?"
-            raise LoadError(f"{text!r} is not an app: expected module:attribute, for example mysite.wsgi:application{hint}")
+            expected = "expected module:attribute, for example mysite.wsgi:application"
+            raise LoadError(f"{text!r} is not an app: {expected}{hint}")
         return cls(module, attributes, factory)
 
 
@@ -91,11 +92,15 @@ def _attribute(module: ModuleType, target: Target) -> Any:
 def _candidates(owner: object, wanted: str) -> str:
     """What in `owner` may have been meant."""
     module = getattr(owner, "__name__", None)
-    own = [
-        name
-        for name, value in vars(owner).items()
-        if not name.startswith("_") and callable(value) and getattr(value, "__module__", module) == module
-    ] if isinstance(owner, ModuleType) else []
+    own = (
+        [
+            name
+            for name, value in vars(owner).items()
+            if not name.startswith("_") and callable(value) and getattr(value, "__module__", module) == module
+        ]
+        if isinstance(owner, ModuleType)
+        else []
+    )
     apps = [name for name in dir(owner) if "app" in name.lower() and not name.startswith("_")]
     names = list(dict.fromkeys([*difflib.get_close_matches(wanted, dir(owner)), *apps, *own]))[:5]
     return f"; it has {', '.join(names)}" if names else ""

@@ -1,7 +1,7 @@
-"""WSGI apps on an ASGI server: a fixed number of threads runs the app, the server's event loop does the input and output.
+"""WSGI apps on an ASGI server: a fixed number of threads runs the app, the server's event loop reads and writes.
 
-A connection holds no thread; a request does, from the moment its body is there (or is larger than `_BODY_AT_ONCE`) until
-the app has closed its response.
+A connection holds no thread; a request does, from the moment its body is there (or is larger than `_BODY_AT_ONCE`)
+until the app has closed its response.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import io
 import logging
 import queue
 import threading
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from typing import IO, Any, TypeVar
 
 from .environ import environ_of
@@ -23,7 +23,7 @@ _BODY_AT_ONCE = 262_144
 _FILE_BLOCK = 262_144
 
 _HOP_BY_HOP = frozenset(
-    ("connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer", "transfer-encoding", "upgrade")
+    "connection keep-alive proxy-authenticate proxy-authorization te trailer transfer-encoding upgrade".split()
 )
 _BODILESS = frozenset((204, 304))
 
@@ -43,7 +43,8 @@ class ThreadedWSGI:
         self._app = app
         self._requests: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
         self._threads = [
-            threading.Thread(target=self._work, name=f"request-{number}", daemon=True) for number in range(1, threads + 1)
+            threading.Thread(target=self._work, name=f"request-{number}", daemon=True)
+            for number in range(1, threads + 1)
         ]
         for thread in self._threads:
             thread.start()
@@ -96,7 +97,16 @@ class _Request:
     """One request: `answer` runs in the event loop, `run` in a thread."""
 
     __slots__ = (
-        "_answered", "_body", "_environ", "_headers", "_length", "_loop", "_send", "_started", "_status", "_watch"
+        "_answered",
+        "_body",
+        "_environ",
+        "_headers",
+        "_length",
+        "_loop",
+        "_send",
+        "_started",
+        "_status",
+        "_watch",
     )
 
     def __init__(self, environ: Environ, body: _Body, send: Send) -> None:
@@ -112,7 +122,7 @@ class _Request:
         self._watch: asyncio.Task[None] | None = None
 
     async def answer(self) -> None:
-        """Wait for the thread, and send what it left to be sent: everything, or only the end. Raises the app's error."""
+        """Wait for the thread, and send what it left: everything, or only the end. Raises the app's error."""
         try:
             rest = await self._answered
         finally:
@@ -129,7 +139,13 @@ class _Request:
         result: Iterable[bytes] = ()
         try:
             result = app(self._environ, self._start_response)
-            self._done(self._respond(result))
+            chunks = iter(result)
+            rest = self._respond(result, chunks)
+            self._done(rest)
+            if rest is not None:
+                # An app may have code after its last chunk.
+                for _ in chunks:
+                    pass
         except ClientGone:
             self._done(None)
         except BaseException as error:
@@ -142,22 +158,20 @@ class _Request:
                 except Exception:
                     logger.exception("the app failed to close its response to %s", self._environ.get("PATH_INFO"))
 
-    def _respond(self, result: Iterable[bytes]) -> bytes | None:
+    def _respond(self, result: Iterable[bytes], chunks: Iterator[bytes]) -> bytes | None:
         """The last part of the response, when the others are sent. None when nobody wants it any more."""
         if isinstance(result, (list, tuple)) and not self._started:
             body = b"".join(result)
             self._check_started()
             return self._fitted(body)
         length = 0
-        for chunk in result:
+        for chunk in chunks:
             self._check_started()
             if not chunk:
                 continue
             length += len(chunk)
             if not self._started and length == self._length:
-                # All of it: the usual response of a framework. What follows can only be empty.
-                for _ in result:
-                    pass
+                # All of it: the usual response of a framework, sent in one go.
                 return self._fitted(chunk)
             if not self._stream(chunk):
                 return None
@@ -171,7 +185,9 @@ class _Request:
     def _fitted(self, body: bytes) -> bytes:
         return b"" if self._status in _BODILESS else body
 
-    def _start_response(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], object]:
+    def _start_response(
+        self, status: str, headers: list[tuple[str, str]], exc_info: Any = None
+    ) -> Callable[[bytes], object]:
         try:
             if self._started and exc_info is not None:
                 raise exc_info[1].with_traceback(exc_info[2])
@@ -220,6 +236,8 @@ class _Request:
 
     def _settle(self, rest: bytes | None, error: BaseException | None) -> None:
         if self._answered.done():
+            if error is not None:
+                logger.error("the app failed after the end of its response", exc_info=error)
             return
         if error is None:
             self._answered.set_result(rest)

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import sys
+from pathlib import Path
 from urllib.parse import parse_qs
 
 BARRIER = asyncio.Barrier(4)
@@ -104,7 +105,7 @@ async def request(call):
         "query": scope["query_string"].decode(),
         "headers": headers,
         "name": os.environ["TRIMARAN_SERVER"],
-        "directory": os.getcwd(),
+        "directory": str(Path.cwd()),
         "lifespan": LIFESPAN,
     }
     await call.answer(json.dumps(seen).encode(), "application/json")
@@ -138,7 +139,7 @@ async def hold(call):
 
 
 def read(path):
-    with open(path, "rb") as fifo:
+    with Path(path).open("rb") as fifo:
         return fifo.read()
 
 
@@ -158,7 +159,7 @@ async def endless(call):
 
 
 def write(path, data):
-    with open(path, "wb") as fifo:
+    with Path(path).open("wb") as fifo:
         fifo.write(data)
 
 

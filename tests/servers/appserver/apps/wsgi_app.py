@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import threading
+from pathlib import Path
 from urllib.parse import parse_qs
 
 BARRIER = threading.Barrier(4)
@@ -73,7 +74,7 @@ def request(call):
         "query": environ["QUERY_STRING"],
         "headers": {key[5:].lower(): value for key, value in environ.items() if key.startswith("HTTP_")},
         "name": os.environ["TRIMARAN_SERVER"],
-        "directory": os.getcwd(),
+        "directory": str(Path.cwd()),
         "multithread": environ["wsgi.multithread"],
         "multiprocess": environ["wsgi.multiprocess"],
         "threads": len(THREADS),
@@ -87,7 +88,7 @@ def stream(call):
     def parts():
         yield b"data: one\n\n"
         if "fifo" in call.query:
-            with open(call.query["fifo"], "rb") as fifo:
+            with Path(call.query["fifo"]).open("rb") as fifo:
                 fifo.read()
         else:
             assert RELEASED.wait(20)
@@ -109,7 +110,7 @@ def barrier(call):
 
 def hold(call):
     """Answer when something was written to a FIFO; the writer's open() returns when this has begun."""
-    with open(call.query["fifo"], "rb") as fifo:
+    with Path(call.query["fifo"]).open("rb") as fifo:
         return call.answer(fifo.read())
 
 
@@ -127,7 +128,7 @@ class Endless:
         return b"x" * 1000
 
     def close(self):
-        with open(self.fifo, "wb") as fifo:
+        with Path(self.fifo).open("wb") as fifo:
             fifo.write(b"noticed")
 
 

@@ -31,8 +31,9 @@ class Site:
 Serve = Callable[[App, Site], None]
 """Serve until SIGTERM, then finish the requests in progress, however long they take, and return.
 
-After SIGTERM it accepts no more connections. Idle connections are kept open without limit: only the gateway closes them, so that it never sends a request on a
-connection that is being closed. An ASGI app whose startup fails ends `serve` without a call of `ready`.
+After SIGTERM it accepts no more connections. Until then idle connections are kept open without limit: only the gateway
+closes them, so that it never sends a request on a connection that is being closed. An ASGI app whose startup fails ends
+`serve` without a call of `ready`.
 """
 
 
@@ -51,7 +52,8 @@ class Engine:
         """Its `serve`. Raises EngineError when a package is missing or does not fit."""
         missing = [package for package in self.needs if importlib.util.find_spec(package) is None]
         if missing:
-            others = [engine.name for engine in ENGINES if engine.interface == self.interface and engine.name != self.name]
+            fitting = [engine.name for engine in ENGINES if engine.interface == self.interface]
+            others = [name for name in fitting if name != self.name]
             raise EngineError(
                 f"engine {self.name} for {self.interface} apps needs {' and '.join(missing)}, not installed here:"
                 f" run pip install {' '.join(missing)}, or set engine to {' or '.join(others)}"

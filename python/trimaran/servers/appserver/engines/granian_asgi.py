@@ -3,34 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import signal
-from typing import Any, cast
+from typing import Any
 
-from granian._futures import _future_watcher_wrapper, _new_cbscheduler
-from granian._granian import ASGIWorker, WorkerSignal
 from granian._loops import loops
-from granian.asgi import LifespanProtocol, _callback_wrapper
 
 from ..interfaces import App
 from ..logs import to_stderr
 from . import Site, granian_worker
 
+_asgi: Any = importlib.import_module("granian.asgi")
+
 
 def serve(app: App, site: Site) -> None:
     """See `engines.Serve`."""
     to_stderr("_granian")
-    loop = cast(asyncio.AbstractEventLoop, loops.get("auto"))
-    stopping = WorkerSignal()
+    loop = loops.get("auto")
+    stopping = granian_worker.native.WorkerSignal()
     stopped = asyncio.Event()
     stopping.add_cb(lambda: loop.call_soon_threadsafe(stopped.set))
     loop.add_signal_handler(signal.SIGTERM, stopping.set)
 
-    lifespan: Any = LifespanProtocol(app)
+    lifespan = _asgi.LifespanProtocol(app)
     loop.run_until_complete(lifespan.startup())
     if lifespan.interrupt:
         return
-    callback = _future_watcher_wrapper(_callback_wrapper(app, {}, lifespan.state, None))
-    worker: Any = ASGIWorker(
+    callback = granian_worker.futures._future_watcher_wrapper(_asgi._callback_wrapper(app, {}, lifespan.state, None))
+    worker = granian_worker.native.ASGIWorker(
         1,
         (None, granian_worker.holder(site.listener)),
         None,
@@ -41,7 +41,8 @@ def serve(app: App, site: Site) -> None:
         http1_opts=granian_worker.http1_settings(),
         websockets_enabled=True,
     )
-    worker.serve_mtr_uds(_new_cbscheduler(loop, callback, impl_asyncio=True), loop, stopping)
+    scheduler = granian_worker.futures._new_cbscheduler(loop, callback, impl_asyncio=True)
+    worker.serve_mtr_uds(scheduler, loop, stopping)
     loop.call_soon(site.ready)
     loop.run_until_complete(stopped.wait())
     loop.run_until_complete(lifespan.shutdown())

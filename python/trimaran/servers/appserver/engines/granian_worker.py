@@ -6,10 +6,11 @@ server's. Its worker classes are not a public interface, therefore the version i
 
 from __future__ import annotations
 
+import importlib
 import socket
+from typing import Any
 
 import granian
-from granian._granian import SocketHolder
 from granian.http import HTTP1Settings
 
 from ..listener import BACKLOG
@@ -19,6 +20,10 @@ FITTING = "2.8"
 
 if not granian.__version__.startswith(FITTING + "."):
     raise ImportError(f"granian {granian.__version__} is installed, {FITTING}.x is needed")
+
+# The stub of the extension module does not match it, and these modules have no types at all.
+native: Any = importlib.import_module("granian._granian")
+futures: Any = importlib.import_module("granian._futures")
 
 CONNECTIONS_MAX = 1_000_000
 """Open connections at which granian would stop accepting: never, because the gateway limits what it sends."""
@@ -31,9 +36,9 @@ BLOCKING_IO_THREADS = 16
 THREAD_IDLE_S = 10**9
 
 
-def holder(listener: socket.socket) -> SocketHolder:
+def holder(listener: socket.socket) -> Any:
     """The listener as granian wants it; granian closes it."""
-    return SocketHolder(listener.detach(), True, BACKLOG)
+    return native.SocketHolder(listener.detach(), True, BACKLOG)
 
 
 def http1_settings() -> HTTP1Settings:

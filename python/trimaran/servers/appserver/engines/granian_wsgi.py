@@ -16,9 +16,6 @@ from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any, cast
 
-from granian._futures import _new_cbscheduler
-from granian._granian import WorkerSignal, WSGIWorker
-
 from ..interfaces import App, Environ, WSGIApp
 from ..logs import to_stderr
 from . import Site, granian_worker
@@ -29,11 +26,11 @@ ExcInfo = tuple[type[BaseException], BaseException, TracebackType]
 def serve(app: App, site: Site) -> None:
     """See `engines.Serve`."""
     to_stderr("_granian")
-    stopping = WorkerSignal()
+    stopping = granian_worker.native.WorkerSignal()
     stopped = threading.Event()
     stopping.add_cb(stopped.set)
     signal.signal(signal.SIGTERM, lambda _signal, _frame: stopping.set())
-    worker: Any = WSGIWorker(
+    worker = granian_worker.native.WSGIWorker(
         1,
         (None, granian_worker.holder(site.listener)),
         None,
@@ -47,7 +44,7 @@ def serve(app: App, site: Site) -> None:
     )
     # The scheduler wants a loop, even though nothing of a WSGI app ever runs on it.
     loop = asyncio.new_event_loop()
-    scheduler = _new_cbscheduler(loop, _handler(cast(WSGIApp, app)), impl_asyncio=True)
+    scheduler = granian_worker.futures._new_cbscheduler(loop, _handler(cast(WSGIApp, app)), impl_asyncio=True)
     worker.serve_mtr_uds(scheduler, loop, stopping)
     site.ready()
     stopped.wait()

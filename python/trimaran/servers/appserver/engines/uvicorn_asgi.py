@@ -7,10 +7,9 @@ import contextlib
 import signal
 import socket
 from collections.abc import Generator
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import uvicorn
-from uvicorn.config import ASGIApplication
 
 from ..interfaces import App, ASGIApp
 from ..logs import to_stderr
@@ -29,7 +28,7 @@ def run(app: ASGIApp, site: Site, *, lifespan: Literal["auto", "off"], ws: Liter
     """Serve `app`; uvicorn reports only warnings and errors, on stderr."""
     to_stderr("uvicorn.error")
     config = uvicorn.Config(
-        cast(ASGIApplication, app),
+        cast(Any, app),
         interface="asgi3",
         http="httptools",
         ws=ws,

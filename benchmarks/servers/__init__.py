@@ -1,0 +1,1 @@
+"""Measurements of the servers: app server engines, gateway, scaler."""
