@@ -1,12 +1,13 @@
 """What each app server engine costs: CPU time of the server's processes per request, and requests per second.
 
-    python -m benchmarks.servers.app_servers [--rounds 5] [--requests 10000] [--connections 4] [--json FILE]
+    python -m benchmarks.servers.app_servers [--rounds 5] [--seconds 2] [--connections 4] [--json FILE]
 
 Method: every server is started once, as the supervisor does it, on a Unix socket (gunicorn, the peer, by its own command
-with one gthread worker). Rounds are interleaved: in each one every server gets the same number of requests from h2load
-over keep-alive connections, and its user and system time is read from /proc before and after. Reported are the medians
-of the rounds and the range of the CPU time. Requests that were not answered with 2xx fail the run. Needs h2load (Debian:
-nghttp2-client), the dev dependencies, and gunicorn for the peer row.
+with one gthread worker). Rounds are interleaved: in each one every server in turn gets requests from h2load, over
+keep-alive connections without pipelining, for about the given time. The processor time (user and system) of all its
+threads is read from /proc, in nanoseconds, before and after. Reported are the medians of the rounds and the range of the
+processor time. A request that is not answered with 2xx fails the run. Needs h2load (Debian: nghttp2-client), the dev
+dependencies, and gunicorn for the peer row.
 
 The requests carry the fields that the gateway adds. The load generator runs on the same machine, so requests per second
 are those of a server that shares it; CPU time per request is the number to compare.
@@ -32,8 +33,9 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tests.support.waiting import eventually
 from trimaran.servers.appserver import AppServerSpec, command
+
+from tests.support.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
 THREADS = 4
@@ -89,12 +91,12 @@ def main() -> int:
     """Measure all rows and print a Markdown table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--requests", type=int, default=10_000, help="per row and round")
+    parser.add_argument("--seconds", type=float, default=2.0, help="per row and round")
     parser.add_argument("--connections", type=int, default=THREADS)
     parser.add_argument("--json", type=Path, help="also write the results here")
     options = parser.parse_args()
     rows = [row for row in ROWS if row.engine != "gunicorn" or importlib.util.find_spec("gunicorn")]
-    results = measure(rows, options.rounds, options.requests, options.connections)
+    results = measure(rows, options.rounds, options.seconds, options.connections)
     date = datetime.datetime.now(datetime.UTC).date()
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("granian", "uvicorn", "uvloop"))
     print(f"{date}, Python {platform.python_version()}, {versions}, {os.cpu_count()} cores, {options}")
@@ -108,19 +110,18 @@ def main() -> int:
     return 0
 
 
-def measure(rows: list[Row], rounds: int, requests: int, connections: int) -> list[Result]:
+def measure(rows: list[Row], rounds: int, seconds: float, connections: int) -> list[Result]:
     """One result per row."""
     with contextlib.ExitStack() as stack:
         servers = [(row, *stack.enter_context(started(row))) for row in rows]
         samples: dict[Row, list[tuple[float, float]]] = {row: [] for row in rows}
-        for _, _, address in servers:
-            load(address, max(requests // 10, connections), connections)
+        requests = {row: warm_up(address, seconds, connections) for row, _, address in servers}
         for number in range(1, rounds + 1):
             print(f"round {number} of {rounds}", file=sys.stderr)
             for row, pids, address in servers:
                 before = cpu_seconds(pids)
-                rate = load(address, requests, connections)
-                samples[row].append(((cpu_seconds(pids) - before) / requests * 1e6, rate))
+                rate = load(address, requests[row], connections)
+                samples[row].append(((cpu_seconds(pids) - before) / requests[row] * 1e6, rate))
         return [
             Result(
                 row,
@@ -167,6 +168,12 @@ def started(row: Row) -> Iterator[tuple[list[int], Path]]:
             process.wait(20)
 
 
+def warm_up(address: Path, seconds: float, connections: int) -> int:
+    """The number of requests that take about `seconds`."""
+    load(address, 200, connections)
+    return max(int(load(address, 1_000, connections) * seconds), 200)
+
+
 def load(address: Path, requests: int, connections: int) -> float:
     """Send requests; the rate of answers. Raises SystemExit when one was not answered well."""
     arguments = ["h2load", "--h1", f"-n{requests}", f"-c{connections}", f"--base-uri=unix:{address}"]
@@ -184,12 +191,9 @@ def children(pid: int) -> list[int]:
 
 
 def cpu_seconds(pids: list[int]) -> float:
-    """User and system time of the processes until now."""
-    ticks = 0
-    for pid in pids:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        ticks += int(fields[11]) + int(fields[12])
-    return ticks / os.sysconf("SC_CLK_TCK")
+    """Processor time of the processes until now; their threads live as long as they do."""
+    tasks = [path for pid in pids for path in Path(f"/proc/{pid}/task").iterdir()]
+    return sum(int((path / "schedstat").read_text().split()[0]) for path in tasks) / 1e9
 
 
 def resident_bytes(pid: int) -> int:

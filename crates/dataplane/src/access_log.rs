@@ -175,7 +175,9 @@ fn combined_line(request: &LogFields, outcome: &Outcome<'_>, now: std::time::Dur
     let second = seconds % 86_400;
     let (h, m, s) = (second / 3600, second / 60 % 60, second % 60);
     let month = MONTHS[month as usize - 1];
-    let dash = |text: &str| if text.is_empty() { "-".to_owned() } else { quoted(text) };
+    let dash = |text: &str| {
+        if text.is_empty() { "-".to_owned() } else { quoted(text) }
+    };
     format!(
         "{} - - [{day:02}/{month}/{year}:{h:02}:{m:02}:{s:02} +0000] \"{} {} HTTP/1.{}\" {} {} \"{}\" \"{}\"\n",
         request.client,
@@ -238,7 +240,8 @@ mod tests {
     #[test]
     fn combined_lines_cannot_be_forged() {
         let line = combined_line(&fields(), &outcome(), std::time::Duration::from_secs(951_782_400));
-        let expected = "203.0.113.7 - - [29/Feb/2000:00:00:00 +0000] \"GET /a\\\"b\\n HTTP/1.1\" 200 5 \"x\\\\y\" \"-\"\n";
+        let expected =
+            "203.0.113.7 - - [29/Feb/2000:00:00:00 +0000] \"GET /a\\\"b\\n HTTP/1.1\" 200 5 \"x\\\\y\" \"-\"\n";
         assert_eq!(String::from_utf8(line).unwrap(), expected);
     }
 

@@ -20,7 +20,9 @@ impl fmt::Display for Error {
         match self {
             Self::Snapshot(text) => write!(f, "snapshot: {text}"),
             Self::Bind { address, source } => write!(f, "cannot listen on {address}: {source}"),
-            Self::AccessLog { path, source } => write!(f, "cannot open the access log {path}: {source}"),
+            Self::AccessLog { path, source } => {
+                write!(f, "cannot open the access log {path}: {source}")
+            }
             Self::Runtime(source) => write!(f, "cannot start a data-plane thread: {source}"),
         }
     }

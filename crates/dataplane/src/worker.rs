@@ -89,7 +89,8 @@ async fn carry(mut letters: UnboundedReceiver<Letter>, connections: Arc<AtomicUs
         match letter {
             Letter::Connection(accepted) => {
                 next_id += 1;
-                let presence = Presence { id: next_id, connections: Arc::clone(&connections), plane: Arc::clone(&plane) };
+                let presence =
+                    Presence { id: next_id, connections: Arc::clone(&connections), plane: Arc::clone(&plane) };
                 begin(accepted, presence);
             }
             Letter::CloseIdle => OPEN.with_borrow(|open| {
@@ -104,7 +105,9 @@ async fn carry(mut letters: UnboundedReceiver<Letter>, connections: Arc<AtomicUs
 
 fn begin(accepted: Accepted, presence: Presence) {
     let peer = Peer { address: accepted.peer, https: false };
-    let Ok(stream) = accepted.into_stream() else { return };
+    let Ok(stream) = accepted.into_stream() else {
+        return;
+    };
     let idle = Arc::new(AtomicBool::new(false));
     let client = Client::new(stream, peer, Arc::clone(&idle));
     let (id, plane) = (presence.id, Arc::clone(&presence.plane));
@@ -138,7 +141,9 @@ pub async fn accept(listener: Listener, mailboxes: Vec<Mailbox>, plane: Arc<Plan
     // Deprecated because a type could hand out a descriptor it does not own; a `Listener` owns its socket for life, and
     // the replacement is `unsafe`.
     #[allow(deprecated)]
-    let Ok(listener) = AsyncFd::with_interest(listener, Interest::READABLE) else { return };
+    let Ok(listener) = AsyncFd::with_interest(listener, Interest::READABLE) else {
+        return;
+    };
     loop {
         if plane.connections.load(Ordering::SeqCst) >= plane.topology().http.connections_max {
             plane.connection_ended.notified().await;

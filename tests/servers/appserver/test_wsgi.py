@@ -78,6 +78,11 @@ def test_start_response_at_the_first_chunk(server: Running) -> None:
     assert server.get("/late-start").body == b"late"
 
 
+def test_code_after_the_last_chunk_runs(server: Running) -> None:
+    assert server.get("/late-work").body == b"body"
+    eventually(lambda: "after the last chunk\nclosed\n" in server.log(), "the app ran to its end")
+
+
 def test_start_response_again_with_an_error(server: Running) -> None:
     answer = server.get("/boom-replaced")
     assert (answer.status, answer.body) == (503, b"sorry")

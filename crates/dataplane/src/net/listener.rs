@@ -108,7 +108,9 @@ impl Accepted {
 
 /// A socket file whose owner is gone would make bind fail for ever; one that still answers is somebody's.
 fn remove_stale(path: &PathBuf) -> io::Result<()> {
-    let Ok(metadata) = std::fs::symlink_metadata(path) else { return Ok(()) };
+    let Ok(metadata) = std::fs::symlink_metadata(path) else {
+        return Ok(());
+    };
     if !metadata.file_type().is_socket() {
         return Err(io::Error::new(io::ErrorKind::AlreadyExists, "the path exists and is not a socket"));
     }

@@ -117,15 +117,12 @@ async fn body(client: &mut Client, request: &mut Request, http: &Http) -> Result
         }
         return Ok(Source::Payload(payload));
     }
-    let chunked = match request.body {
-        BodyFraming::Length(length) => {
-            head.extend_from_slice(format!("Content-Length: {length}\r\n\r\n").as_bytes());
-            false
-        }
-        _ => {
-            head.extend_from_slice(b"Transfer-Encoding: chunked\r\n\r\n");
-            true
-        }
+    let chunked = if let BodyFraming::Length(length) = request.body {
+        head.extend_from_slice(format!("Content-Length: {length}\r\n\r\n").as_bytes());
+        false
+    } else {
+        head.extend_from_slice(b"Transfer-Encoding: chunked\r\n\r\n");
+        true
     };
     Ok(Source::Stream { reader, chunked })
 }
@@ -147,7 +144,9 @@ async fn respond(
         let wait_start_us = now_us();
         let slot = match slot(client, request, &tried).await {
             Some(Ok(slot)) => slot,
-            Some(Err(refusal)) => return refuse(client, plane, request, refusal, body_is_used_up(source), http).await,
+            Some(Err(refusal)) => {
+                return refuse(client, plane, request, refusal, body_is_used_up(source), http).await;
+            }
             None => return gone(),
         };
         trail.queued_us += now_us() - wait_start_us;
@@ -162,7 +161,9 @@ async fn respond(
                 see_out(slot, upstream, response_ms);
                 return gone();
             }
-            Err(Unanswered::Refused(refusal)) => return refuse(client, plane, request, refusal, false, http).await,
+            Err(Unanswered::Refused(refusal)) => {
+                return refuse(client, plane, request, refusal, false, http).await;
+            }
             Err(Unanswered::Failed(failure)) => {
                 slot.failed(failure);
                 let replayable = matches!(source, Source::Payload(_)) || failure == Failure::Connect;
@@ -226,7 +227,9 @@ async fn attempt(
         source.rewind().map_err(|_| Unanswered::Refused(Refusal::SpoolFailed))?;
         let mut upload = Upload { head: &request.head, source: &mut *source, sending: Sending::default() };
         match exchange(client, &mut upstream, &mut upload, request, client_keeps, response_ms).await {
-            Ok(answer) => return Ok(Answered { answer, upstream, sending: upload.sending }),
+            Ok(answer) => {
+                return Ok(Answered { answer, upstream, sending: upload.sending });
+            }
             Err(NoAnswer::Failed(Failure::Reset { sent })) if upstream.is_reused && (replayable || !sent) => {
                 let fresh = Upstream::connect(&slot.server.address, connect_ms).await;
                 // The server had the request, perhaps; that it cannot be reached now does not change that.

@@ -98,7 +98,15 @@ impl Pool {
         let since_us = now_us();
         let Pick { server, in_flight_before, streams_hold_slots } = self.view().pick(key, tried, since_us)?;
         let pool = Arc::clone(self);
-        Some(Slot { pool, server, since_us, in_flight_before, streams_hold_slots, is_stream: false, answered: AtomicBool::new(false) })
+        Some(Slot {
+            pool,
+            server,
+            since_us,
+            in_flight_before,
+            streams_hold_slots,
+            is_stream: false,
+            answered: AtomicBool::new(false),
+        })
     }
 
     /// Gives free slots to those who wait.

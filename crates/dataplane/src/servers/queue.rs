@@ -71,7 +71,9 @@ impl Queue {
                 waiters.pop_front();
                 continue;
             }
-            let Some(slot) = orphan.take().or_else(|| find(waiter)) else { break };
+            let Some(slot) = orphan.take().or_else(|| find(waiter)) else {
+                break;
+            };
             if let Some(waiter) = waiters.pop_front() {
                 orphan = waiter.handover.send(slot).err();
             }

@@ -78,7 +78,8 @@ impl Router {
     pub fn route(&self, host: &[u8], path: &[u8]) -> Option<Arc<Pool>> {
         let found = self.routes.iter().find(|route| {
             let rest = path.strip_prefix(&route.prefix[..]);
-            route.host.matches(host) && rest.is_some_and(|rest| route.prefix.is_empty() || matches!(rest, [] | [b'/', ..]))
+            route.host.matches(host)
+                && rest.is_some_and(|rest| route.prefix.is_empty() || matches!(rest, [] | [b'/', ..]))
         });
         found.map(|route| Arc::clone(&route.pool))
     }

@@ -33,8 +33,12 @@ impl Topology {
     /// Builds from a snapshot; pools and servers of `previous` are taken over by name. On an error nothing has changed.
     pub fn build(snapshot: Snapshot, previous: Option<&Self>, events: &Arc<Events>) -> Result<Self, Error> {
         let Snapshot { threads, http, routes, pools, .. } = snapshot;
-        let trusted_proxies =
-            http.trusted_proxies.iter().map(|text| Network::parse(text)).collect::<Result<_, _>>().map_err(Error::Snapshot)?;
+        let trusted_proxies = http
+            .trusted_proxies
+            .iter()
+            .map(|text| Network::parse(text))
+            .collect::<Result<_, _>>()
+            .map_err(Error::Snapshot)?;
         let mut names = HashSet::new();
         let mut prepared = Vec::with_capacity(pools.len());
         for settings in pools {
@@ -82,7 +86,8 @@ fn members(settings: &snapshot::Pool, known: Option<&Pool>, threads: usize) -> R
         }
         let address = Address::parse(&server.address).map_err(Error::Snapshot)?;
         let same = |member: &&Member| member.server.name == server.name && member.server.address == address;
-        let kept = view.as_ref().and_then(|view| view.members.iter().find(same)).map(|member| Arc::clone(&member.server));
+        let kept =
+            view.as_ref().and_then(|view| view.members.iter().find(same)).map(|member| Arc::clone(&member.server));
         members.push(Member {
             server: kept.unwrap_or_else(|| Arc::new(Server::new(&server.name, address, threads))),
             weight: server.weight,

@@ -98,7 +98,10 @@ impl View {
             candidates.clear();
             let untried = |member: &Member| !tried.iter().any(|server| Arc::ptr_eq(server, &member.server));
             self.gather(candidates, now_us, untried);
-            if candidates.is_empty() && !tried.is_empty() && !self.members.iter().any(|m| m.server.is_usable() && untried(m)) {
+            if candidates.is_empty()
+                && !tried.is_empty()
+                && !self.members.iter().any(|m| m.server.is_usable() && untried(m))
+            {
                 self.gather(candidates, now_us, |_| true);
             }
             let at = match candidates.len() {
@@ -124,7 +127,14 @@ impl View {
                 weight *= slow_start::factor(age_ms, self.settings.slow_start_ms);
             }
             let latency_us = server.latency_us(signal, now_us);
-            candidates.push(Load { index, identity: server.identity, weight, in_flight, limit: member.limit, latency_us });
+            candidates.push(Load {
+                index,
+                identity: server.identity,
+                weight,
+                in_flight,
+                limit: member.limit,
+                latency_us,
+            });
         }
     }
 }

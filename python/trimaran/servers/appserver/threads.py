@@ -23,7 +23,16 @@ _BODY_AT_ONCE = 262_144
 _FILE_BLOCK = 262_144
 
 _HOP_BY_HOP = frozenset(
-    "connection keep-alive proxy-authenticate proxy-authorization te trailer transfer-encoding upgrade".split()
+    [
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    ]
 )
 _BODILESS = frozenset((204, 304))
 

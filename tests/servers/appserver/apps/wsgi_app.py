@@ -184,6 +184,21 @@ def late_start(call):
     return parts()
 
 
+def late_work(call):
+    """Code after the last chunk runs, too, and close() comes last."""
+    call.start(("Content-Length", "4"))
+
+    class Parts:
+        def __iter__(self):
+            yield b"body"
+            print("after the last chunk", flush=True)
+
+        def close(self):
+            print("closed", flush=True)
+
+    return Parts()
+
+
 def file(call):
     call.start(("Content-Type", "text/plain"), ("Content-Length", "1000000"))
     return call.environ["wsgi.file_wrapper"](io.BytesIO(b"f" * 1_000_000))

@@ -34,9 +34,8 @@ impl Policy for Hash {
         let key = key.unwrap_or_else(|| mix(chance.unit().to_bits()));
         let requests = 1.0 + candidates.iter().map(|load| f64::from(load.in_flight)).sum::<f64>();
         let weights: f64 = candidates.iter().map(Load::sane_weight).sum();
-        let has_room = |load: &Load| {
-            f64::from(load.in_flight) < (self.bound * requests * load.sane_weight() / weights).ceil()
-        };
+        let has_room =
+            |load: &Load| f64::from(load.in_flight) < (self.bound * requests * load.sane_weight() / weights).ceil();
         let (mut chosen, mut best) = (0, (false, f64::NEG_INFINITY));
         for (at, load) in candidates.iter().enumerate() {
             let rank = (has_room(load), score(key, load));
@@ -50,7 +49,8 @@ impl Policy for Hash {
 
 /// The weighted rendezvous score: with u even in 0 to 1, -weight / ln(u) is highest with a chance of weight / total.
 fn score(key: u64, load: &Load) -> f64 {
-    let even = ((mix(key ^ load.identity) >> 11) as f64 + 0.5) / (1_u64 << 53) as f64;
+    // 52 bits and a half: an f64 holds it exactly, so neither 0 nor 1 comes out.
+    let even = ((mix(key ^ load.identity) >> 12) as f64 + 0.5) / (1_u64 << 52) as f64;
     -load.sane_weight() / even.ln()
 }
 

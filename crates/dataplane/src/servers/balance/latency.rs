@@ -40,9 +40,12 @@ impl PeakEwma {
         let latency = latency_us.max(1) as f64;
         let before = self.recorded_us.fetch_max(now_us, Relaxed);
         let keep = (-elapsed(before, now_us) / self.decay_us).exp();
-        update(&self.estimate, |estimate| {
-            if latency > estimate { latency } else { estimate * keep + latency * (1.0 - keep) }
-        });
+        update(
+            &self.estimate,
+            |estimate| {
+                if latency > estimate { latency } else { estimate * keep + latency * (1.0 - keep) }
+            },
+        );
         self.failures.success();
     }
 
@@ -59,7 +62,7 @@ impl PeakEwma {
         if share <= 0.0 && fade < FADED {
             return 0.0;
         }
-        self.failures.worsen(estimate * fade.max(FADED), share)
+        worsened(estimate * fade.max(FADED), share)
     }
 }
 
@@ -120,7 +123,7 @@ impl LatencyAtInFlight {
             let busier = self.groups.get(here + distance).and_then(|group| group.recent_median(now_us));
             busier.or_else(|| self.groups[here.checked_sub(distance)?].recent_median(now_us))
         });
-        self.failures.worsen(nearest.unwrap_or(0.0), self.failures.read(now_us))
+        worsened(nearest.unwrap_or(0.0), self.failures.read(now_us))
     }
 }
 
@@ -136,11 +139,7 @@ fn group_of(in_flight: u32) -> usize {
 
 impl Group {
     fn new() -> Self {
-        Self {
-            samples: std::array::from_fn(|_| AtomicU64::new(0)),
-            next: AtomicU32::new(0),
-            median: AtomicU64::new(0),
-        }
+        Self { samples: std::array::from_fn(|_| AtomicU64::new(0)), next: AtomicU32::new(0), median: AtomicU64::new(0) }
     }
 
     fn record(&self, latency_us: u64, now_us: u64) {
@@ -223,15 +222,15 @@ impl FailureShare {
         let share = share * (-elapsed(self.failed_us.load(Relaxed), now_us) / self.decay_us).exp();
         if share < HEALED { 0.0 } else { share }
     }
+}
 
-    /// A latency as it should count; one that is not known counts as bad as soon as there are failures.
-    fn worsen(&self, latency_us: f64, share: f64) -> f64 {
-        if share <= 0.0 {
-            return latency_us;
-        }
-        let latency_us = if latency_us > 0.0 { latency_us } else { ASSUMED_US };
-        latency_us * (1.0 + WORST * share)
+/// A latency as it should count; one that is not known counts as bad as soon as there are failures.
+fn worsened(latency_us: f64, share: f64) -> f64 {
+    if share <= 0.0 {
+        return latency_us;
     }
+    let latency_us = if latency_us > 0.0 { latency_us } else { ASSUMED_US };
+    latency_us * (1.0 + WORST * share)
 }
 
 /// Replaces an f64 that lives in an atomic by a function of itself.

@@ -46,8 +46,8 @@ pub struct Load {
 impl Load {
     /// The weight, forced into a range in which sums and quotients stay finite.
     fn sane_weight(&self) -> f64 {
-        // `max` also turns NaN into the lower end.
-        self.weight.max(1e-6).min(1e6)
+        // `clamp` would let NaN through; `max` turns it into the lower end.
+        self.weight.max(1e-6).clamp(1e-6, 1e6)
     }
 
     /// Requests in flight per unit of weight.

@@ -29,7 +29,7 @@ pub(super) struct Prequal {
 impl Prequal {
     /// A quantile outside 0 to 1 is forced into it.
     pub(super) fn new(quantile: f64) -> Self {
-        Self { quantile: quantile.max(0.0).min(1.0) }
+        Self { quantile: quantile.max(0.0).clamp(0.0, 1.0) }
     }
 }
 

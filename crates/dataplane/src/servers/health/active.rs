@@ -110,7 +110,9 @@ pub fn probe_request(path: &str) -> Vec<u8> {
             request.extend([b'%', DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
         }
     }
-    request.extend(b" HTTP/1.1\r\nHost: localhost\r\nUser-Agent: trimaran-health\r\nAccept: */*\r\nConnection: close\r\n\r\n");
+    request.extend(
+        b" HTTP/1.1\r\nHost: localhost\r\nUser-Agent: trimaran-health\r\nAccept: */*\r\nConnection: close\r\n\r\n",
+    );
     request
 }
 
@@ -126,7 +128,9 @@ pub fn judge_response(head: &[u8], expect: &[(u16, u16)]) -> ProbeResult {
         }
         match rest.windows(4).position(|window| window == b"\r\n\r\n") {
             Some(end) if (100..200).contains(&status) => rest = &rest[end + 4..],
-            _ => return ProbeResult::Fail(format!("answered {status}, expected {}", Ranges(expect))),
+            _ => {
+                return ProbeResult::Fail(format!("answered {status}, expected {}", Ranges(expect)));
+            }
         }
     }
 }
@@ -134,7 +138,9 @@ pub fn judge_response(head: &[u8], expect: &[(u16, u16)]) -> ProbeResult {
 /// The status of a line `HTTP/1.1 200 OK`, whose reason may be missing.
 fn status_of(head: &[u8]) -> Option<u16> {
     let line = head.strip_prefix(b"HTTP/1.")?;
-    let [minor, b' ', digits @ ..] = line else { return None };
+    let [minor, b' ', digits @ ..] = line else {
+        return None;
+    };
     let (code, after) = digits.split_at_checked(3)?;
     let complete = matches!(after.first(), Some(b' ' | b'\r' | b'\n'));
     if !complete || !minor.is_ascii_digit() || !code.iter().all(u8::is_ascii_digit) {
@@ -148,9 +154,12 @@ fn describe_garbage(head: &[u8]) -> String {
     if head.is_empty() {
         return "closed the connection without an answer".to_owned();
     }
-    let start: String = head.iter().take(40).take_while(|byte| !matches!(byte, b'\r' | b'\n')).map(|byte| {
-        if byte.is_ascii_graphic() || *byte == b' ' { char::from(*byte) } else { '.' }
-    }).collect();
+    let start: String = head
+        .iter()
+        .take(40)
+        .take_while(|byte| !matches!(byte, b'\r' | b'\n'))
+        .map(|byte| if byte.is_ascii_graphic() || *byte == b' ' { char::from(*byte) } else { '.' })
+        .collect();
     format!("did not answer with HTTP/1.x: {start:?}")
 }
 

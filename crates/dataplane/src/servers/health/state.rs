@@ -107,7 +107,8 @@ fn could_serve_in_panic(state: State, reason: &mut &'static str) -> bool {
 
 /// How many servers may be ejected at a time.
 fn ceiling(could_serve: usize, share_max: f64) -> usize {
-    let most = (could_serve as f64 * share_max).floor() as usize;
+    // The hair's breadth makes 0.29 of 100 come out as 29.
+    let most = (could_serve as f64 * share_max + 1e-9).floor() as usize;
     if could_serve >= 2 && share_max > 0.0 { most.max(1) } else { most }
 }
 

@@ -27,8 +27,12 @@ pub enum Piece {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    Size { digits: u8 },
-    Extension { length: usize },
+    Size {
+        digits: u8,
+    },
+    Extension {
+        length: usize,
+    },
     SizeLf,
     Data,
     DataCr,
@@ -103,14 +107,18 @@ impl ChunkDecoder {
             (State::SizeLf, b'\n') => State::TrailerStart,
             (State::DataCr, b'\r') => State::DataLf,
             (State::DataLf, b'\n') => State::Size { digits: 0 },
-            (State::DataCr | State::DataLf, _) => return Err(ChunkError("chunk longer than its size")),
+            (State::DataCr | State::DataLf, _) => {
+                return Err(ChunkError("chunk longer than its size"));
+            }
             (State::TrailerStart, b'\r') => State::EndLf,
             (State::TrailerLine, b'\r') => State::TrailerLf,
             (State::TrailerLf, b'\n') => {
                 self.trailers.extend_from_slice(b"\r\n");
                 State::TrailerStart
             }
-            (State::TrailerStart | State::TrailerLine, b'\n') => return Err(ChunkError("line not ended by CRLF")),
+            (State::TrailerStart | State::TrailerLine, b'\n') => {
+                return Err(ChunkError("line not ended by CRLF"));
+            }
             (State::TrailerStart | State::TrailerLine, _) => {
                 if self.trailers.len() >= TRAILERS_MAX {
                     return Err(ChunkError("trailers too large"));
@@ -122,7 +130,9 @@ impl ChunkDecoder {
                 self.check_trailers()?;
                 State::Done
             }
-            (State::SizeLf | State::TrailerLf | State::EndLf, _) => return Err(ChunkError("line not ended by CRLF")),
+            (State::SizeLf | State::TrailerLf | State::EndLf, _) => {
+                return Err(ChunkError("line not ended by CRLF"));
+            }
             (State::Data | State::Done, _) => return Err(ChunkError("byte out of place")),
         })
     }
@@ -137,7 +147,9 @@ impl ChunkDecoder {
         lines.extend_from_slice(b"\r\n");
         let mut fields = [httparse::EMPTY_HEADER; 64];
         let parsed = httparse::parse_headers(&lines, &mut fields).map_err(|_| ChunkError("malformed trailer"))?;
-        let httparse::Status::Complete((_, fields)) = parsed else { return Err(ChunkError("malformed trailer")) };
+        let httparse::Status::Complete((_, fields)) = parsed else {
+            return Err(ChunkError("malformed trailer"));
+        };
         for field in fields {
             if super::fields::Known::of(field.name.as_bytes()).is_forbidden_in_trailers() {
                 return Err(ChunkError("forbidden trailer field"));
@@ -162,7 +174,9 @@ mod tests {
                     at += count;
                 }
                 Piece::Framing(count) => at += count,
-                Piece::End(count) => return Ok(Some((body, decoder.trailers().to_vec(), at + count))),
+                Piece::End(count) => {
+                    return Ok(Some((body, decoder.trailers().to_vec(), at + count)));
+                }
                 Piece::More if seen == input.len() => return Ok(None),
                 Piece::More => seen = (seen + step).min(input.len()),
             }

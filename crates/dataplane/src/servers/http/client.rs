@@ -62,7 +62,9 @@ impl Client {
                 }
                 self.consume(skip);
             }
-            if !self.arrived().is_empty() {
+            if self.arrived().is_empty() {
+                self.deadline.set(Instant::now(), idle_ms);
+            } else {
                 if let Some(length) = head_end(self.arrived(), &mut scanned) {
                     return if length > http.head_max_bytes { Err(Refusal::HeadTooLarge) } else { Ok(Some(length)) };
                 }
@@ -78,8 +80,6 @@ impl Client {
                     // One byte more than allowed must fit, to be seen as too many.
                     buffer.grow((http.head_max_bytes + 1).next_power_of_two());
                 }
-            } else {
-                self.deadline.set(Instant::now(), idle_ms);
             }
             self.idle.store(!started, Ordering::Relaxed);
             let read = poll_fn(|cx| match self.poll_fill(cx) {
@@ -146,7 +146,9 @@ impl Client {
                     Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                     Poll::Ready(Ok(count)) => written += count,
                     Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                    Poll::Pending => return self.deadline.poll_passed(cx).map(|()| Err(io::ErrorKind::TimedOut.into())),
+                    Poll::Pending => {
+                        return self.deadline.poll_passed(cx).map(|()| Err(io::ErrorKind::TimedOut.into()));
+                    }
                 }
             }
             Poll::Ready(Ok(()))

@@ -63,8 +63,12 @@ pub async fn exchange(
                     }
                     // The server may have answered before it stopped to listen; what it said comes first.
                     Poll::Ready(Err(UploadError::Server)) => upload_open = false,
-                    Poll::Ready(Err(UploadError::Client(refusal))) => return Poll::Ready(News::Refused(refusal)),
-                    Poll::Ready(Err(UploadError::Spool)) => return Poll::Ready(News::Refused(Refusal::SpoolFailed)),
+                    Poll::Ready(Err(UploadError::Client(refusal))) => {
+                        return Poll::Ready(News::Refused(refusal));
+                    }
+                    Poll::Ready(Err(UploadError::Spool)) => {
+                        return Poll::Ready(News::Refused(Refusal::SpoolFailed));
+                    }
                     Poll::Pending => {}
                 }
             }
@@ -87,7 +91,9 @@ pub async fn exchange(
             News::Ended if arrived.is_empty() => {
                 return Err(NoAnswer::Failed(Failure::Reset { sent: upload.sending.sent_any }));
             }
-            News::Ended => return Err(NoAnswer::Failed(Failure::Malformed("the server broke off its response head"))),
+            News::Ended => {
+                return Err(NoAnswer::Failed(Failure::Malformed("the server broke off its response head")));
+            }
             News::Passed => return Err(NoAnswer::Failed(Failure::Timeout)),
             News::Gone => return Err(NoAnswer::ClientGone),
             News::Refused(refusal) => return Err(NoAnswer::Refused(refusal)),

@@ -42,7 +42,9 @@ impl Origin {
         let mut origin = Self::direct(peer, claims.proto.map_or(https, |proto| proto.eq_ignore_ascii_case(b"https")));
         let chain: Vec<&[u8]> = claims.forwarded_for.iter().flat_map(|value| list(value)).collect();
         for claim in chain.iter().rev() {
-            let Some(address) = parse_address(claim) else { break };
+            let Some(address) = parse_address(claim) else {
+                break;
+            };
             if is_trusted(networks, origin.client) {
                 origin.proxies.insert(0, origin.client);
                 origin.client = address;
@@ -141,7 +143,8 @@ mod tests {
 
     fn origin(peer: &str, forwarded_for: &[&str]) -> String {
         let networks = [Network::parse("10.0.0.0/8").unwrap()];
-        let claims = Claims { forwarded_for: forwarded_for.iter().map(|v| v.as_bytes()).collect(), ..Claims::default() };
+        let claims =
+            Claims { forwarded_for: forwarded_for.iter().map(|v| v.as_bytes()).collect(), ..Claims::default() };
         let mut out = Vec::new();
         let peer = peer.parse().unwrap();
         Origin::claimed(peer, false, &claims, &networks).write(&mut out, b"", Forwarded::X);

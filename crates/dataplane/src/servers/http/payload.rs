@@ -66,7 +66,9 @@ impl BodyReader {
                 break;
             }
             match self {
-                Self::Done { .. } => return Ok(if out.len() > before { Progress::Data(out.len() - before) } else { Progress::Done }),
+                Self::Done { .. } => {
+                    return Ok(if out.len() > before { Progress::Data(out.len() - before) } else { Progress::Done });
+                }
                 Self::Length(left) => {
                     let count = usize::try_from(*left).map_or(arrived.len(), |left| left.min(arrived.len()));
                     out.extend_from_slice(&arrived[..count]);
@@ -114,7 +116,9 @@ impl BodyReader {
             }
             match std::task::ready!(client.poll_fill(cx)) {
                 Ok(1..) => {}
-                Ok(0) | Err(_) => return Poll::Ready(Err(Refusal::BadRequest("the body ended early"))),
+                Ok(0) | Err(_) => {
+                    return Poll::Ready(Err(Refusal::BadRequest("the body ended early")));
+                }
             }
         }
     }

@@ -118,7 +118,9 @@ impl Outbound {
         self.head_sent += of_head;
         let mut left = count - of_head;
         while left > 0 {
-            let Some(part) = self.parts.front_mut() else { break };
+            let Some(part) = self.parts.front_mut() else {
+                break;
+            };
             let of_part = left.min(part.bytes().len());
             part.consume(of_part);
             left -= of_part;
@@ -290,8 +292,8 @@ pub async fn relay(
             if out.waiting == 0 && !reads_client && client.poll_gone(cx).is_ready() {
                 return Poll::Ready(End::ClientGone);
             }
-            let slow = if out.waiting > 0 { End::ClientSlow } else { End::ServerSlow };
-            return client.deadline.poll_passed(cx).map(|()| slow);
+            let late = if out.waiting > 0 { End::ClientSlow } else { End::ServerSlow };
+            return client.deadline.poll_passed(cx).map(|()| late);
         }
     });
     (end.await, out.sent)

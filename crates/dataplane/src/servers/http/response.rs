@@ -130,7 +130,9 @@ pub fn rewrite(
     let config = httparse::ParserConfig::default();
     let head_length = match config.parse_response_with_uninit_headers(&mut parsed, bytes, &mut storage) {
         Ok(httparse::Status::Complete(length)) => length,
-        Ok(httparse::Status::Partial) if bytes.len() > HEAD_MAX => return Err("the server's response head is too large"),
+        Ok(httparse::Status::Partial) if bytes.len() > HEAD_MAX => {
+            return Err("the server's response head is too large");
+        }
         Ok(httparse::Status::Partial) => return Ok(None),
         Err(_) => return Err("the server's response is not HTTP"),
     };

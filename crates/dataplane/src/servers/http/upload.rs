@@ -98,7 +98,7 @@ impl Upload<'_> {
             } else {
                 server.poll_write_vectored(cx, &[IoSlice::new(&head[self.sending.sent..]), IoSlice::new(memory)])
             };
-            self.sending.sent += taken(ready!(written))?;
+            self.sending.sent += taken(&ready!(written))?;
             self.sending.sent_any = true;
         }
         Poll::Ready(Ok(()))
@@ -106,7 +106,8 @@ impl Upload<'_> {
 
     fn poll_stage(&mut self, cx: &mut Context<'_>, server: &mut Stream) -> Poll<Result<(), UploadError>> {
         while self.sending.stage_sent < self.sending.stage.len() {
-            self.sending.stage_sent += taken(ready!(server.poll_write(cx, &self.sending.stage[self.sending.stage_sent..])))?;
+            self.sending.stage_sent +=
+                taken(&ready!(server.poll_write(cx, &self.sending.stage[self.sending.stage_sent..])))?;
         }
         Poll::Ready(Ok(()))
     }
@@ -161,9 +162,9 @@ fn append_trailers(stage: &mut Vec<u8>, trailers: &[u8]) {
     }
 }
 
-fn taken(written: io::Result<usize>) -> Result<usize, UploadError> {
+fn taken(written: &io::Result<usize>) -> Result<usize, UploadError> {
     match written {
-        Ok(count @ 1..) => Ok(count),
+        Ok(count @ 1..) => Ok(*count),
         Ok(0) | Err(_) => Err(UploadError::Server),
     }
 }
