@@ -113,7 +113,7 @@ def _value(kind: Any, declaration: Declaration, value: object, key: str, source:
         if not isinstance(value, list):
             raise ConfigError(source, key, value, f"tables, each written as [[{key}]]")
         return tuple(_table(arguments[0], item, f"{key}[{at}].", source) for at, item in enumerate(value))
-    if origin is Mapping and dataclasses.is_dataclass(arguments[1]) or _is_mapping_of_tables(kind):
+    if (origin is Mapping and dataclasses.is_dataclass(arguments[1])) or _is_mapping_of_tables(kind):
         if not isinstance(value, dict):
             raise ConfigError(source, key, value, f"tables, each written as [{key}.NAME]")
         return {name: _table(arguments[1], item, f"{key}.{name}.", source) for name, item in value.items()}

@@ -7,11 +7,11 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
-from tests.support.snapshots import pool, server, snapshot
-from tests.support.wire import Peer, Wire, peer
-
 from trimaran import facts
 from trimaran._core import DataPlane
+
+from tests.support.snapshots import pool, server, snapshot
+from tests.support.wire import Peer, Wire, peer
 
 
 class Gateway:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from tests.support.wire import respond
 
 from .conftest import Serve, Start
