@@ -23,7 +23,13 @@ async def hello() -> dict[str, str]:
 async def whoami(request: Request) -> dict[str, object]:
     client = request.client.host if request.client else None
     server = os.environ.get("TRIMARAN_SERVER", "")
-    return {"server": server, "pid": os.getpid(), "client": client, "scheme": request.url.scheme, "headers": dict(request.headers)}
+    return {
+        "server": server,
+        "pid": os.getpid(),
+        "client": client,
+        "scheme": request.url.scheme,
+        "headers": dict(request.headers),
+    }
 
 
 @app.post("/upload")

@@ -22,7 +22,13 @@ def hello() -> dict[str, str]:
 def whoami() -> dict[str, object]:
     server = os.environ.get("TRIMARAN_SERVER", "")
     headers = {name.lower(): value for name, value in request.headers}
-    return {"server": server, "pid": os.getpid(), "client": request.remote_addr, "scheme": request.scheme, "headers": headers}
+    return {
+        "server": server,
+        "pid": os.getpid(),
+        "client": request.remote_addr,
+        "scheme": request.scheme,
+        "headers": headers,
+    }
 
 
 @app.post("/upload")

@@ -1,14 +1,17 @@
 """The Rust core. Python sends one immutable snapshot down, and reads facts and events up."""
 
-from __future__ import annotations
+from typing import Self, final
 
+__all__ = ["BindError", "DataPlane", "SnapshotError"]
+
+@final
 class DataPlane:
     """Listeners, queues, balancing, health checks and forwarding, on threads of their own without the GIL.
 
     Every method is safe to call from any thread and returns at once, except where it says otherwise.
     """
 
-    def __init__(self, snapshot: str) -> None:
+    def __new__(cls, snapshot: str) -> Self:
         """Bind the snapshot's listeners and start the threads.
 
         `snapshot` is JSON as written by `trimaran.snapshot`; unknown keys are refused.

@@ -20,7 +20,12 @@ def render(facts: Facts, status: Status) -> str:
     def metric(name: str, kind: str, help_: str, samples: Iterable[Sample]) -> None:
         lines.append(f"# HELP trimaran_{name} {help_}")
         lines.append(f"# TYPE trimaran_{name} {kind}")
-        lines.extend(f"trimaran_{name}{_labels(labels)} {value:g}" if value % 1 else f"trimaran_{name}{_labels(labels)} {int(value)}" for labels, value in samples)
+        lines.extend(
+            f"trimaran_{name}{_labels(labels)} {value:g}"
+            if value % 1
+            else f"trimaran_{name}{_labels(labels)} {int(value)}"
+            for labels, value in samples
+        )
 
     metric("info", "gauge", "The version that runs.", [({"version": status.version}, 1)])
     metric("uptime_seconds", "gauge", "Time since the start.", [({}, status.uptime_s)])
@@ -28,11 +33,15 @@ def render(facts: Facts, status: Status) -> str:
     metric("connections_total", "counter", "Client connections accepted.", [({}, facts.connections_total)])
     metric("requests_total", "counter", "Requests received.", [({}, facts.requests_total)])
     metric(
-        "responses_total", "counter", "Responses by class.",
+        "responses_total",
+        "counter",
+        "Responses by class.",
         [({"class": name}, count) for name, count in facts.responses_total.items()],
     )
     metric(
-        "refused_total", "counter", "Requests answered by the gateway itself, by cause.",
+        "refused_total",
+        "counter",
+        "Requests answered by the gateway itself, by cause.",
         [({"cause": name}, count) for name, count in facts.refused_total.items()],
     )
     metric("received_bytes_total", "counter", "Bytes from clients.", [({}, facts.bytes_in_total)])

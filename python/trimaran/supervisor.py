@@ -302,7 +302,9 @@ class Supervisor:
             pools = {name: pool for name, pool in pools.items() if name in self.groups or name in self.remotes}
         before, self.loaded = self.loaded, loaded if "pools" not in fixed else self.loaded
         try:
-            await asyncio.gather(*(remotes.replace(pools[name]) for name, remotes in self.remotes.items() if name in pools))
+            await asyncio.gather(
+                *(remotes.replace(pools[name]) for name, remotes in self.remotes.items() if name in pools)
+            )
             await asyncio.gather(*(group.reload(pools[name]) for name, group in self.groups.items() if name in pools))
         except TrimaranError as error:
             self.loaded = before

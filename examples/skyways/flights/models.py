@@ -61,7 +61,9 @@ class Flight(models.Model):
             models.Index(fields=("destination", "departs_at")),
             models.Index(fields=("departs_at", "id")),
         )
-        constraints = (models.CheckConstraint(condition=Q(seats_left__lte=F("seats")), name="no_more_seats_than_there_are"),)
+        constraints = (
+            models.CheckConstraint(condition=Q(seats_left__lte=F("seats")), name="no_more_seats_than_there_are"),
+        )
 
     def __str__(self) -> str:
         return f"{self.number} {self.origin.iata}-{self.destination.iata}"
@@ -86,7 +88,9 @@ class BookingManager(models.Manager["Booking"]):
             )
             if not taken:
                 raise SoldOut
-            return self.create(user=user, flight=flight, passengers=passengers, price_cents=flight.price_cents * passengers)
+            return self.create(
+                user=user, flight=flight, passengers=passengers, price_cents=flight.price_cents * passengers
+            )
 
     def cancel(self, user: object, pk: int) -> bool:
         """Gives the seats of one's own booking back; False when there is no such booking (any more)."""
@@ -112,7 +116,9 @@ class Booking(models.Model):
 
     class Meta:
         ordering = ("-booked_at",)
-        constraints = (models.CheckConstraint(condition=Q(passengers__gte=1, passengers__lte=9), name="one_to_nine_passengers"),)
+        constraints = (
+            models.CheckConstraint(condition=Q(passengers__gte=1, passengers__lte=9), name="one_to_nine_passengers"),
+        )
 
     def __str__(self) -> str:
         return f"booking {self.pk} of {self.flight}"

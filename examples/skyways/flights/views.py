@@ -23,14 +23,18 @@ _SEATS_FOR_SALE = Q(seats_left__gt=0)
 
 
 def _upcoming():
-    return Flight.objects.filter(departs_at__gt=timezone.now()).select_related("origin__country", "destination__country")
+    return Flight.objects.filter(departs_at__gt=timezone.now()).select_related(
+        "origin__country", "destination__country"
+    )
 
 
 @require_GET
 def home(request: HttpRequest) -> HttpResponse:
     context = {
         "form": SearchForm(),
-        "deals": _upcoming().filter(_SEATS_FOR_SALE, departs_at__lt=timezone.now() + timedelta(days=3)).order_by("price_cents")[:6],
+        "deals": _upcoming()
+        .filter(_SEATS_FOR_SALE, departs_at__lt=timezone.now() + timedelta(days=3))
+        .order_by("price_cents")[:6],
         "articles": Article.objects.all()[:3],
     }
     return render(request, "flights/home.html", context)
@@ -125,7 +129,9 @@ def country(request: HttpRequest, code: str) -> HttpResponse:
     found = get_object_or_404(Country, code=code)
     airports = found.airports.exclude(iata="")
     page = Paginator(airports, 60).get_page(request.GET.get("page"))
-    return render(request, "flights/country.html", {"country": found, "page": page, "total": found.airports.count(), "query": ""})
+    return render(
+        request, "flights/country.html", {"country": found, "page": page, "total": found.airports.count(), "query": ""}
+    )
 
 
 @require_GET

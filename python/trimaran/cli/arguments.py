@@ -15,7 +15,11 @@ Commands = Any
 
 def add_file(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "-c", "--config", type=Path, metavar="FILE", help="configuration file (default: trimaran.toml here, if there is one)"
+        "-c",
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="configuration file (default: trimaran.toml here, if there is one)",
     )
 
 

@@ -47,7 +47,9 @@ def _interface(settings: Loaded, app: str, interface: str) -> str:
     """Imports the app in a process of its own, as a server would. Raises AppError."""
     command = [sys.executable, "-P", "-c", _IMPORT, app, interface]
     try:
-        done = subprocess.run(command, cwd=settings.directory, capture_output=True, text=True, timeout=_IMPORT_S, check=False)
+        done = subprocess.run(
+            command, cwd=settings.directory, capture_output=True, text=True, timeout=_IMPORT_S, check=False
+        )
     except subprocess.TimeoutExpired:
         raise AppError(f"{app} was not imported within {_IMPORT_S} s") from None
     if done.returncode != 0:

@@ -13,7 +13,13 @@ from trimaran.errors import TrimaranError
 
 from .arguments import Commands
 
-_APP_CLASSES = {"FastAPI": "FastAPI", "Flask": "Flask", "Starlette": "Starlette", "Quart": "Quart", "Litestar": "Litestar"}
+_APP_CLASSES = {
+    "FastAPI": "FastAPI",
+    "Flask": "Flask",
+    "Starlette": "Starlette",
+    "Quart": "Quart",
+    "Litestar": "Litestar",
+}
 _SKIPPED = {"node_modules", "__pycache__", "site-packages", "tests", "test"}
 _FILES_MAX = 2_000
 
@@ -50,7 +56,9 @@ def execute(options: argparse.Namespace) -> int:
         raise TrimaranError(f"{FILE_NAME} exists already; --force replaces it")
     found = find_app(Path.cwd())
     if found is None:
-        raise TrimaranError("found no Django, FastAPI, Flask or Starlette app here; name yours: trimaran run module:attribute")
+        raise TrimaranError(
+            "found no Django, FastAPI, Flask or Starlette app here; name yours: trimaran run module:attribute"
+        )
     target.write_text(_TEMPLATE.format(app=found.app, what=found.what))
     print(f"found {found.what}: {found.app}\nwrote {FILE_NAME}; next: trimaran run")
     return 0
@@ -84,12 +92,24 @@ def _instance(directory: Path) -> Found | None:
         except (SyntaxError, ValueError):
             continue
         for node in tree.body:
-            if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call) and isinstance(node.targets[0], ast.Name):
+            if (
+                isinstance(node, ast.Assign)
+                and isinstance(node.value, ast.Call)
+                and isinstance(node.targets[0], ast.Name)
+            ):
                 called = node.value.func
-                name = called.attr if isinstance(called, ast.Attribute) else called.id if isinstance(called, ast.Name) else ""
+                name = (
+                    called.attr
+                    if isinstance(called, ast.Attribute)
+                    else called.id
+                    if isinstance(called, ast.Name)
+                    else ""
+                )
                 if name in _APP_CLASSES:
                     module = ".".join(path.relative_to(directory).with_suffix("").parts)
-                    return Found(f"{module.removesuffix('.__init__')}:{node.targets[0].id}", f"a {_APP_CLASSES[name]} app")
+                    return Found(
+                        f"{module.removesuffix('.__init__')}:{node.targets[0].id}", f"a {_APP_CLASSES[name]} app"
+                    )
     return None
 
 

@@ -17,7 +17,9 @@ def register(commands: Commands) -> None:
     parser = commands.add_parser(
         "run", aliases=["up"], help="serve an app", description="Serves an app on several servers behind the gateway."
     )
-    parser.add_argument("app", nargs="?", metavar="APP", help="the app as module:attribute, like mysite.wsgi:application")
+    parser.add_argument(
+        "app", nargs="?", metavar="APP", help="the app as module:attribute, like mysite.wsgi:application"
+    )
     add_file(parser)
     for dotted, declaration in dotted_names(Config).items():
         if declaration.flag:
@@ -27,7 +29,11 @@ def register(commands: Commands) -> None:
 
 def read(options: argparse.Namespace) -> Loaded:
     """The checked configuration. Raises ConfigError."""
-    given = {dotted: getattr(options, dotted) for dotted in dotted_names(Config) if getattr(options, dotted, None) is not None}
+    given = {
+        dotted: getattr(options, dotted)
+        for dotted in dotted_names(Config)
+        if getattr(options, dotted, None) is not None
+    }
     if options.app:
         given["servers.app"] = options.app
     loaded = load(options.config, environ=os.environ, flags=given)

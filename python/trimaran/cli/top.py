@@ -21,7 +21,9 @@ _ALTERNATE, _BACK = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
 
 def register(commands: Commands) -> None:
     parser = commands.add_parser("top", help="the status, live; q ends it")
-    parser.add_argument("--interval", type=float, default=1.0, metavar="SECONDS", help="time between two looks (default: 1)")
+    parser.add_argument(
+        "--interval", type=float, default=1.0, metavar="SECONDS", help="time between two looks (default: 1)"
+    )
     add_file(parser)
     parser.set_defaults(execute=execute)
 

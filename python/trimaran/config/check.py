@@ -60,7 +60,9 @@ def _problems(loaded: Loaded) -> Iterator[ConfigError]:
     if "app" in config.pools and (config.servers.app or config.servers.addresses):
         yield ConfigError(source, "pools.app", None, "the pool app is [servers] already; choose another name")
     for name, pool in pools.items():
-        yield from _pool_problems(pool, "servers" if name == "app" and name not in config.pools else f"pools.{name}", source)
+        yield from _pool_problems(
+            pool, "servers" if name == "app" and name not in config.pools else f"pools.{name}", source
+        )
     for at, route in enumerate(config.routes):
         key = f"routes[{at}]"
         if route.pool not in pools:
@@ -93,7 +95,9 @@ def _pool_problems(pool: Pool, key: str, source: str) -> Iterator[ConfigError]:
         yield ConfigError(source, f"{key}.hash_by", pool.hash_by, expected)
     health = pool.health
     if health.check == "http" and not health.path:
-        yield ConfigError(source, f"{key}.health.path", health.path, "expected a path for the http check, like /healthz")
+        yield ConfigError(
+            source, f"{key}.health.path", health.path, "expected a path for the http check, like /healthz"
+        )
     if health.path and not health.path.startswith("/"):
         yield ConfigError(source, f"{key}.health.path", health.path, "expected a path that begins with /")
     try:

@@ -85,7 +85,8 @@ def declarations(cls: type) -> dict[str, tuple[Any, Declaration]]:
     """Fields of a settings class: name to type and declaration."""
     hints = get_type_hints(cls)
     return {
-        field.name: (hints[field.name], cast(Declaration, field.metadata["setting"])) for field in dataclasses.fields(cls)
+        field.name: (hints[field.name], cast(Declaration, field.metadata["setting"]))
+        for field in dataclasses.fields(cls)
     }
 
 
@@ -109,14 +110,22 @@ def _value(kind: Any, declaration: Declaration, value: object, key: str, source:
     origin, arguments = get_origin(kind), get_args(kind)
     if dataclasses.is_dataclass(kind) and "setting" in dataclasses.fields(kind)[0].metadata:
         return cast(object, _table(cast(type[Any], kind), value, key + ".", source))
-    if origin is tuple and dataclasses.is_dataclass(arguments[0]) and "setting" in dataclasses.fields(arguments[0])[0].metadata:
+    if (
+        origin is tuple
+        and dataclasses.is_dataclass(arguments[0])
+        and "setting" in dataclasses.fields(arguments[0])[0].metadata
+    ):
         if not isinstance(value, list):
             raise ConfigError(source, key, value, f"tables, each written as [[{key}]]")
-        return tuple(_table(arguments[0], item, f"{key}[{at}].", source) for at, item in enumerate(value))
+        return tuple(
+            _table(cast(type[Any], arguments[0]), item, f"{key}[{at}].", source) for at, item in enumerate(value)
+        )
     if (origin is Mapping and dataclasses.is_dataclass(arguments[1])) or _is_mapping_of_tables(kind):
         if not isinstance(value, dict):
             raise ConfigError(source, key, value, f"tables, each written as [{key}.NAME]")
-        return {name: _table(arguments[1], item, f"{key}.{name}.", source) for name, item in value.items()}
+        return {
+            name: _table(cast(type[Any], arguments[1]), item, f"{key}.{name}.", source) for name, item in value.items()
+        }
     try:
         return parse(kind, value, declaration)
     except Unfit as unfit:

@@ -13,9 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Balance = Literal[
-    "random", "round_robin", "least_requests", "power_of_two", "peak_ewma", "prequal", "hash", "first"
-]
+Balance = Literal["random", "round_robin", "least_requests", "power_of_two", "peak_ewma", "prequal", "hash", "first"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,12 +135,17 @@ class Health:
     timeout_ms: int = setting(1_000, "Longest wait for one check.", minimum=10)
     rise: int = setting(2, "Passed checks in a row that bring a server up.", minimum=1)
     fall: int = setting(3, "Failed checks in a row that take a server down.", minimum=1)
-    eject_failures: int = setting(3, "Failed requests in a row that eject a server; 0 switches ejection off.", minimum=0)
+    eject_failures: int = setting(
+        3, "Failed requests in a row that eject a server; 0 switches ejection off.", minimum=0
+    )
     eject_base_ms: int = setting(1_000, "First ejection time; doubles with each further ejection.", minimum=10)
     eject_max_ms: int = setting(60_000, "Longest ejection time.", minimum=10)
     eject_share_max: float = setting(0.5, "Largest share of a pool that may be ejected at once.", minimum=0, maximum=1)
     panic_share: float = setting(
-        0.3, "When fewer than this share of servers are healthy, health is ignored and all are used.", minimum=0, maximum=1
+        0.3,
+        "When fewer than this share of servers are healthy, health is ignored and all are used.",
+        minimum=0,
+        maximum=1,
     )
 
 
@@ -164,20 +167,28 @@ class Pool:
     )
     balance: Balance = setting("least_requests", "Balancing policy.", flag="--balance")
     hash_by: str = setting("client", "What the hash policy hashes: client, path, header:NAME or cookie:NAME.")
-    hash_bound: float = setting(1.25, "Bounded load of the hash policy: most load of a server, over the average.", minimum=1)
+    hash_bound: float = setting(
+        1.25, "Bounded load of the hash policy: most load of a server, over the average.", minimum=1
+    )
     slow_start_ms: int = setting(0, "A new server's share grows over this time.", minimum=0)
     queue_max: int = setting(1_000, "Requests that may wait for a server; more get 503.", minimum=0)
     queue_timeout_ms: int = setting(10_000, "Longest wait in the queue; then 503.", minimum=1)
     connect_timeout_ms: int = setting(2_000, "Longest wait for a connection to a server.", minimum=1)
-    response_timeout_ms: int = setting(60_000, "Longest wait for a server's response head, and between its parts.", minimum=1)
+    response_timeout_ms: int = setting(
+        60_000, "Longest wait for a server's response head, and between its parts.", minimum=1
+    )
     idle_connections_max: int = setting(64, "Idle connections kept to one server by one data-plane thread.", minimum=0)
-    retries_max: int = setting(2, "Further servers a request may be tried on, when that is safe.", minimum=0, maximum=10)
+    retries_max: int = setting(
+        2, "Further servers a request may be tried on, when that is safe.", minimum=0, maximum=10
+    )
     retry_share_max: float = setting(
         0.2, "Retries allowed as a share of recent requests (never less than ten a second).", minimum=0, maximum=1
     )
     boot_timeout_ms: int = setting(60_000, "Longest wait until a starting server is ready.", minimum=100)
     drain_timeout_ms: int = setting(30_000, "How long a leaving server may finish its requests and streams.", minimum=0)
-    restart_delay_ms: int = setting(200, "Pause before a crashed server is started again; doubles up to the maximum.", minimum=0)
+    restart_delay_ms: int = setting(
+        200, "Pause before a crashed server is started again; doubles up to the maximum.", minimum=0
+    )
     restart_delay_max_ms: int = setting(30_000, "Longest pause between two starts of a crashing server.", minimum=0)
     memory_max_mib: int = setting(0, "A server above this resident memory is replaced; 0 means no limit.", minimum=0)
     lifetime_max_s: int = setting(0, "A server older than this is replaced; 0 means no limit.", minimum=0)
@@ -199,7 +210,9 @@ class Scaling:
     """How the scaler moves a pool's server count inside its range."""
 
     interval_ms: int = setting(500, "Time between two decisions.", minimum=50)
-    target_share: float = setting(0.6, "Share of slots that may be busy before servers are added.", minimum=0.05, maximum=1)
+    target_share: float = setting(
+        0.6, "Share of slots that may be busy before servers are added.", minimum=0.05, maximum=1
+    )
     queue_age_ms: int = setting(200, "A request waiting longer than this is an emergency: add servers now.", minimum=1)
     window_s: float = setting(5.0, "Arrival rate and service time are averaged over this time.", minimum=0.5)
     idle_s: float = setting(30.0, "How long fewer servers must have sufficed before one is removed.", minimum=0)
@@ -221,7 +234,9 @@ class Database:
     nodes: Literal["embedded"] | tuple[str, ...] = setting(
         "embedded", "embedded: Trimaran runs PostgreSQL itself; or a list with one DSN of your server.", live=False
     )
-    port: int = setting(0, "Port of the embedded node; 0 means a free one, remembered.", minimum=0, maximum=65_535, live=False)
+    port: int = setting(
+        0, "Port of the embedded node; 0 means a free one, remembered.", minimum=0, maximum=65_535, live=False
+    )
     environment: str = setting("DATABASE_URL", "Variable in which the app finds the database's address.", live=False)
 
 
@@ -231,8 +246,12 @@ class Config:
 
     app: str | None = setting(None, "The app as module:attribute; short for servers.app.", live=False)
     directory: str = setting(".", "The app's directory, relative to the file.", live=False)
-    state_directory: str = setting(".trimaran", "Where Trimaran keeps sockets, secrets and embedded databases.", live=False)
-    prepare: tuple[str, ...] = setting((), "Commands run to the end, in order, before the first server starts.", live=False)
+    state_directory: str = setting(
+        ".trimaran", "Where Trimaran keeps sockets, secrets and embedded databases.", live=False
+    )
+    prepare: tuple[str, ...] = setting(
+        (), "Commands run to the end, in order, before the first server starts.", live=False
+    )
     gateway: Gateway = setting(Gateway, "The HTTP listener.")
     servers: Pool = setting(Pool, "The pool named app, and the defaults of the others.")
     pools: Mapping[str, Pool] = setting(dict, "Further pools by name.")

@@ -1,6 +1,6 @@
 """The reference of all settings, made from their declarations: for the terminal, the docs and editors.
 
-    python -m trimaran.config.reference docs      writes docs/settings.md and docs/trimaran.schema.json
+python -m trimaran.config.reference docs      writes docs/settings.md and docs/trimaran.schema.json
 """
 
 from __future__ import annotations
@@ -58,7 +58,15 @@ def _entries(cls: type, prefix: str) -> Iterator[Entry]:
 
 
 def _kind(kind: Any) -> str:
-    names = {bool: "true or false", int: "whole number", float: "number", str: "text", Count: "count", Bind: "address", Remote: "server"}
+    names = {
+        bool: "true or false",
+        int: "whole number",
+        float: "number",
+        str: "text",
+        Count: "count",
+        Bind: "address",
+        Remote: "server",
+    }
     if kind in names:
         return names[kind]
     origin, arguments = get_origin(kind), get_args(kind)
@@ -110,7 +118,9 @@ def markdown() -> str:
     for entry in entries():
         notes = "".join([f" Flag `{entry.flag}`." if entry.flag else "", "" if entry.live else " *start*"])
         kind = (entry.kind + entry.bounds).replace("|", "\\|")
-        lines.append(f"| `{entry.name}` | {kind} | `{entry.default}` | {entry.help.replace('|', chr(92) + '|')}{notes} |")
+        lines.append(
+            f"| `{entry.name}` | {kind} | `{entry.default}` | {entry.help.replace('|', chr(92) + '|')}{notes} |"
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -127,8 +137,12 @@ def _schema(cls: type) -> dict[str, Any]:
 
 
 def _type(name: str, kind: Any, declaration: Declaration) -> dict[str, Any]:
-    bounds = {key: value for key, value in (("minimum", declaration.minimum), ("maximum", declaration.maximum)) if value is not None}
-    simple = {
+    bounds = {
+        key: value
+        for key, value in (("minimum", declaration.minimum), ("maximum", declaration.maximum))
+        if value is not None
+    }
+    simple: dict[Any, dict[str, Any]] = {
         bool: {"type": "boolean"},
         int: {"type": "integer", **bounds},
         float: {"type": "number", **bounds},

@@ -147,7 +147,9 @@ def parse(kind: Any, value: object, declaration: Declaration) -> object:
         items = value.split(",") if isinstance(value, str) else value
         if not isinstance(items, list | tuple):
             raise Unfit("a list in brackets")
-        return tuple(parse(arguments[0], item.strip() if isinstance(item, str) else item, declaration) for item in items)
+        return tuple(
+            parse(arguments[0], item.strip() if isinstance(item, str) else item, declaration) for item in items
+        )
     if origin in (Union, types.UnionType):
         expected = []
         for option in arguments:

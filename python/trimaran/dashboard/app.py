@@ -37,13 +37,19 @@ _STATIC = {"style.css": "text/css", "live.js": "text/javascript"}
 def reading(control: Control, token: str, hosts: frozenset[str] | None) -> ASGIApp:
     """What the TCP listener serves: nothing that changes anything. `hosts` are the names it answers to, None for any."""
     guard = Middleware(Guard, token=token, hosts=hosts)
-    return Starlette(routes=_reading_routes(control), middleware=[Middleware(Headers), guard], exception_handlers=_HANDLERS)
+    return Starlette(
+        routes=_reading_routes(control), middleware=[Middleware(Headers), guard], exception_handlers=_HANDLERS
+    )
 
 
 def steering(control: Control) -> ASGIApp:
     """What the control socket serves; whoever may open the socket may do everything."""
     commands = [
-        Route("/api/scale", _command(lambda body: partial(control.scale, _text(body, "pool"), _whole(body, "count"))), methods=["POST"]),
+        Route(
+            "/api/scale",
+            _command(lambda body: partial(control.scale, _text(body, "pool"), _whole(body, "count"))),
+            methods=["POST"],
+        ),
         Route("/api/drain", _command(lambda body: partial(control.drain, _text(body, "server"))), methods=["POST"]),
         Route("/api/reload", _command(lambda body: control.reload), methods=["POST"]),
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from trimaran.control import Status
+from trimaran.control import ServerStatus, Status
 
 _SERVER_HEAD = ("Server", "State", "In flight", "Streams", "Requests", "Failures", "Memory", "Since", "Reason")
 
@@ -32,7 +32,10 @@ def render(status: Status) -> str:
     )
     decisions = _table(
         ("Time", "Pool", "Decision", "Reason"),
-        ((d.at[11:19], d.pool, d.action, d.reason.splitlines()[0] if d.reason else "") for d in reversed(status.decisions)),
+        (
+            (d.at[11:19], d.pool, d.action, d.reason.splitlines()[0] if d.reason else "")
+            for d in reversed(status.decisions)
+        ),
         "decisions",
     )
     nodes = [(d.name, n.role, n.state, n.address, str(n.pid or "-")) for d in status.databases for n in d.nodes]
@@ -67,20 +70,19 @@ def render(status: Status) -> str:
 """
 
 
-def _server_row(server: object) -> Sequence[str]:
-    get = lambda name: getattr(server, name)  # noqa: E731
-    memory = get("memory_bytes")
-    since = get("started_at")
+def _server_row(server: ServerStatus) -> Sequence[str]:
+    memory = server.memory_bytes
+    since = server.started_at
     return (
-        get("name"),
-        get("state"),
-        f"{get('in_flight')} / {get('in_flight_max')}",
-        str(get("streams")),
-        str(get("requests_total")),
-        str(get("failures_total")),
+        server.name,
+        server.state,
+        f"{server.in_flight} / {server.in_flight_max}",
+        str(server.streams),
+        str(server.requests_total),
+        str(server.failures_total),
         f"{memory / 2**20:.0f} MiB" if memory else "-",
         since[11:19] if since else "-",
-        get("reason"),
+        server.reason,
     )
 
 
@@ -92,7 +94,9 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]], kind: str) -> str
     cells = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
     lines = ("".join(_cell(cell, at, kind) for at, cell in enumerate(row)) for row in rows)
     body = "".join(f"<tr>{line}</tr>" for line in lines)
-    return f'<div class="scroll"><table class="{kind}"><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table></div>'
+    return (
+        f'<div class="scroll"><table class="{kind}"><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table></div>'
+    )
 
 
 def _cell(text: str, at: int, kind: str) -> str:

@@ -45,7 +45,9 @@ class Remotes:
             try:
                 self._addresses[remote] = await self._resolve(remote)
             except OSError as error:
-                raise TrimaranError(f"the server {remote} of the pool {self.name} cannot be looked up: {error}") from error
+                raise TrimaranError(
+                    f"the server {remote} of the pool {self.name} cannot be looked up: {error}"
+                ) from error
 
     async def keep_resolving(self) -> None:
         """Looks names up again, for ever. When that fails, the last answer stays."""

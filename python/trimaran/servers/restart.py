@@ -24,7 +24,7 @@ class Crashes:
         """The pause before the next start: doubles with each crash in a row, up to `most_ms`."""
         if self.in_a_row == 0:
             return 0
-        return min(first_ms * 2 ** min(self.in_a_row - 1, 30), max(first_ms, most_ms))
+        return min(first_ms << min(self.in_a_row - 1, 30), max(first_ms, most_ms))
 
     @property
     def is_loop(self) -> bool:

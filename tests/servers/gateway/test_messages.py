@@ -83,7 +83,10 @@ def test_a_trusted_proxy_is_believed(serve: Serve, start: Start) -> None:
 @pytest.mark.parametrize(
     ("response", "body"),
     [
-        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n6;x=y\r\n world\r\n0\r\n\r\n", b"hello world"),
+        (
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n6;x=y\r\n world\r\n0\r\n\r\n",
+            b"hello world",
+        ),
         (b"HTTP/1.1 200 OK\r\n\r\nuntil the end", b"until the end"),
         (b"HTTP/1.0 200 OK\r\n\r\nold", b"old"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", b""),
@@ -135,7 +138,9 @@ def test_connection_close_is_honoured(serve: Serve, start: Start) -> None:
 
 
 def echo(message: Message) -> bytes:
-    return respond(message.body, X_Length=message.get("content-length") or "-", X_Te=message.get("transfer-encoding") or "-")
+    return respond(
+        message.body, X_Length=message.get("content-length") or "-", X_Te=message.get("transfer-encoding") or "-"
+    )
 
 
 @pytest.mark.parametrize("buffering", ["full", "off"])

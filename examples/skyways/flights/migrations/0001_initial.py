@@ -6,7 +6,6 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
@@ -15,102 +14,133 @@ class Migration(migrations.Migration):
 
     operations = [
         migrations.CreateModel(
-            name='Article',
+            name="Article",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('slug', models.SlugField(unique=True)),
-                ('title', models.CharField(max_length=200)),
-                ('summary', models.CharField(max_length=300)),
-                ('body', models.TextField()),
-                ('published_at', models.DateTimeField(db_index=True)),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("slug", models.SlugField(unique=True)),
+                ("title", models.CharField(max_length=200)),
+                ("summary", models.CharField(max_length=300)),
+                ("body", models.TextField()),
+                ("published_at", models.DateTimeField(db_index=True)),
             ],
             options={
-                'ordering': ('-published_at',),
+                "ordering": ("-published_at",),
             },
         ),
         migrations.CreateModel(
-            name='Country',
+            name="Country",
             fields=[
-                ('code', models.CharField(max_length=2, primary_key=True, serialize=False)),
-                ('name', models.CharField(db_index=True, max_length=100)),
-                ('flag', models.CharField(max_length=8)),
+                ("code", models.CharField(max_length=2, primary_key=True, serialize=False)),
+                ("name", models.CharField(db_index=True, max_length=100)),
+                ("flag", models.CharField(max_length=8)),
             ],
             options={
-                'ordering': ('name',),
+                "ordering": ("name",),
             },
         ),
         migrations.CreateModel(
-            name='Airport',
+            name="Airport",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('code', models.CharField(max_length=8, unique=True)),
-                ('iata', models.CharField(blank=True, db_index=True, max_length=3)),
-                ('name', models.CharField(max_length=200)),
-                ('city', models.CharField(db_index=True, max_length=200)),
-                ('latitude', models.FloatField()),
-                ('longitude', models.FloatField()),
-                ('timezone', models.CharField(max_length=64)),
-                ('country', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='airports', to='flights.country')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("code", models.CharField(max_length=8, unique=True)),
+                ("iata", models.CharField(blank=True, db_index=True, max_length=3)),
+                ("name", models.CharField(max_length=200)),
+                ("city", models.CharField(db_index=True, max_length=200)),
+                ("latitude", models.FloatField()),
+                ("longitude", models.FloatField()),
+                ("timezone", models.CharField(max_length=64)),
+                (
+                    "country",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="airports", to="flights.country"
+                    ),
+                ),
             ],
             options={
-                'ordering': ('city', 'name'),
+                "ordering": ("city", "name"),
             },
         ),
         migrations.CreateModel(
-            name='Flight',
+            name="Flight",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('number', models.CharField(max_length=8)),
-                ('departs_at', models.DateTimeField()),
-                ('arrives_at', models.DateTimeField()),
-                ('distance_km', models.PositiveIntegerField()),
-                ('price_cents', models.PositiveIntegerField()),
-                ('seats', models.PositiveIntegerField()),
-                ('seats_left', models.PositiveIntegerField()),
-                ('destination', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='arrivals', to='flights.airport')),
-                ('origin', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='departures', to='flights.airport')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("number", models.CharField(max_length=8)),
+                ("departs_at", models.DateTimeField()),
+                ("arrives_at", models.DateTimeField()),
+                ("distance_km", models.PositiveIntegerField()),
+                ("price_cents", models.PositiveIntegerField()),
+                ("seats", models.PositiveIntegerField()),
+                ("seats_left", models.PositiveIntegerField()),
+                (
+                    "destination",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="arrivals", to="flights.airport"
+                    ),
+                ),
+                (
+                    "origin",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="departures", to="flights.airport"
+                    ),
+                ),
             ],
             options={
-                'ordering': ('departs_at', 'id'),
+                "ordering": ("departs_at", "id"),
             },
         ),
         migrations.CreateModel(
-            name='Booking',
+            name="Booking",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('passengers', models.PositiveIntegerField()),
-                ('price_cents', models.PositiveIntegerField()),
-                ('booked_at', models.DateTimeField(auto_now_add=True)),
-                ('cancelled', models.BooleanField(default=False)),
-                ('user', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='bookings', to=settings.AUTH_USER_MODEL)),
-                ('flight', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='bookings', to='flights.flight')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("passengers", models.PositiveIntegerField()),
+                ("price_cents", models.PositiveIntegerField()),
+                ("booked_at", models.DateTimeField(auto_now_add=True)),
+                ("cancelled", models.BooleanField(default=False)),
+                (
+                    "user",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="bookings",
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
+                (
+                    "flight",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="bookings", to="flights.flight"
+                    ),
+                ),
             ],
             options={
-                'ordering': ('-booked_at',),
+                "ordering": ("-booked_at",),
             },
         ),
         migrations.AddIndex(
-            model_name='flight',
-            index=models.Index(fields=['origin', 'destination', 'departs_at'], name='flights_fli_origin__cd7128_idx'),
+            model_name="flight",
+            index=models.Index(fields=["origin", "destination", "departs_at"], name="flights_fli_origin__cd7128_idx"),
         ),
         migrations.AddIndex(
-            model_name='flight',
-            index=models.Index(fields=['origin', 'departs_at'], name='flights_fli_origin__ca90eb_idx'),
+            model_name="flight",
+            index=models.Index(fields=["origin", "departs_at"], name="flights_fli_origin__ca90eb_idx"),
         ),
         migrations.AddIndex(
-            model_name='flight',
-            index=models.Index(fields=['destination', 'departs_at'], name='flights_fli_destina_a23aef_idx'),
+            model_name="flight",
+            index=models.Index(fields=["destination", "departs_at"], name="flights_fli_destina_a23aef_idx"),
         ),
         migrations.AddIndex(
-            model_name='flight',
-            index=models.Index(fields=['departs_at', 'id'], name='flights_fli_departs_7df30a_idx'),
+            model_name="flight",
+            index=models.Index(fields=["departs_at", "id"], name="flights_fli_departs_7df30a_idx"),
         ),
         migrations.AddConstraint(
-            model_name='flight',
-            constraint=models.CheckConstraint(condition=models.Q(('seats_left__lte', models.F('seats'))), name='no_more_seats_than_there_are'),
+            model_name="flight",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("seats_left__lte", models.F("seats"))), name="no_more_seats_than_there_are"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='booking',
-            constraint=models.CheckConstraint(condition=models.Q(('passengers__gte', 1), ('passengers__lte', 9)), name='one_to_nine_passengers'),
+            model_name="booking",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("passengers__gte", 1), ("passengers__lte", 9)), name="one_to_nine_passengers"
+            ),
         ),
     ]

@@ -41,7 +41,7 @@ class Binaries:
 
     @property
     def major(self) -> int:
-        return int(re.match(r"\d+", self.version).group())  # type: ignore[union-attr] - checked when it was read
+        return int(self.version.partition(".")[0])
 
     def program(self, name: str) -> str:
         return str(self.bin / name)
@@ -76,7 +76,9 @@ def _checked(directory: Path, data_major: int) -> Binaries:
     if isinstance(binaries, str):
         raise DatabaseError(f"{VARIABLE} = {directory}: {binaries}; expected the directory of postgres and initdb")
     if binaries.major < OLDEST_MAJOR:
-        raise DatabaseError(f"{VARIABLE} = {directory}: PostgreSQL {binaries.version}; expected {OLDEST_MAJOR} or newer")
+        raise DatabaseError(
+            f"{VARIABLE} = {directory}: PostgreSQL {binaries.version}; expected {OLDEST_MAJOR} or newer"
+        )
     if data_major and binaries.major != data_major:
         raise DatabaseError(
             f"{VARIABLE} = {directory}: PostgreSQL {binaries.version}, but the data is of version {data_major};"

@@ -41,7 +41,9 @@ def version_of(data: Path) -> int:
         )
     said = (data / "PG_VERSION").read_text(encoding="utf-8", errors="replace").strip()
     if not said.isdigit():
-        raise DatabaseError(f"{data / 'PG_VERSION'}: says {said[:40]!r}; expected a version like 18. Bring {data} back from a backup")
+        raise DatabaseError(
+            f"{data / 'PG_VERSION'}: says {said[:40]!r}; expected a version like 18. Bring {data} back from a backup"
+        )
     return int(said)
 
 
@@ -136,7 +138,12 @@ def _tell(binaries: Binaries, data: Path, account: Account, statements: list[str
         if not set(statement) <= _PLAIN:
             raise DatabaseError(f"{passwords.__name__}: a name or password has characters that SQL would need quoted")
     options = settings.as_options(
-        {"exit_on_error": "on", "log_min_error_statement": "panic", "log_checkpoints": "off", "logging_collector": "off"}
+        {
+            "exit_on_error": "on",
+            "log_min_error_statement": "panic",
+            "log_checkpoints": "off",
+            "logging_collector": "off",
+        }
     )
     outcome = run(
         [binaries.program("postgres"), "--single", *options, "-D", str(data), "postgres"],
@@ -166,7 +173,9 @@ def hint_for(output: str, place: Path) -> str:
     if "Permission denied" in output:
         return f"the user that runs PostgreSQL may not read or write there; look at the owner and mode of {place}"
     if "could not create shared memory segment" in output or "could not resize shared memory" in output:
-        return "the machine grants too little shared memory; lower shared_buffers in postgresql.conf or enlarge /dev/shm"
+        return (
+            "the machine grants too little shared memory; lower shared_buffers in postgresql.conf or enlarge /dev/shm"
+        )
     if "postmaster.pid" in output and "already exists" in output:
         return f"a PostgreSQL that Trimaran did not start uses this data; stop it: pg_ctl -D '{os.fspath(place)}' stop"
     return ""

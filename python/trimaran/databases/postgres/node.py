@@ -161,7 +161,9 @@ class EmbeddedNode:
                 self.stop()
             self._process = None
             hint = initialise.hint_for(log.text(), settled.data)
-            raise DatabaseError(f"{settled.data}: PostgreSQL {ended}{f' ({hint})' if hint else ''}:\n{log.last_lines()}")
+            raise DatabaseError(
+                f"{settled.data}: PostgreSQL {ended}{f' ({hint})' if hint else ''}:\n{log.last_lines()}"
+            )
 
 
 def _is_ready(data: Path, pid: int) -> bool:

@@ -41,7 +41,9 @@ def read(path: Path) -> Passwords | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise DatabaseError(f"{path}: cannot be read: {error.strerror}; it belongs to who started the database first") from error
+        raise DatabaseError(
+            f"{path}: cannot be read: {error.strerror}; it belongs to who started the database first"
+        ) from error
     except (ValueError, KeyError, TypeError) as error:
         raise DatabaseError(
             f"{path}: expected JSON with superuser and app; remove it and new passwords are set at the next start"

@@ -109,7 +109,9 @@ def read_record(own: Path) -> Record:
     except OSError as error:
         raise DatabaseError(f"{file}: cannot be read: {error.strerror}") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise DatabaseError(f"{file}: expected what Trimaran wrote there: {error!r}; restore it, or remove {own}") from error
+        raise DatabaseError(
+            f"{file}: expected what Trimaran wrote there: {error!r}; restore it, or remove {own}"
+        ) from error
 
 
 def write_record(own: Path, record: Record) -> None:
@@ -151,7 +153,9 @@ def _moved_or_copied(own: Path, record: Record, report: Callable[[str], None]) -
     """A state directory that was moved keeps its data; a copy of one gets its own."""
     original = Path(record.path)
     if (original / "node.json").exists() and read_record(original).home == record.home:
-        report(f"{own} is a copy of {original}, whose data stays in {record.home}; the copy begins with an empty database")
+        report(
+            f"{own} is a copy of {original}, whose data stays in {record.home}; the copy begins with an empty database"
+        )
         return Record(path=str(own))
     return record
 

@@ -24,7 +24,9 @@ def choose(own: Path, *, but_not: frozenset[int] = frozenset()) -> int:
         port = _FIRST + (start + step) % count
         if port not in but_not and is_free(port):
             return port
-    raise DatabaseError(f"no free port between {_FIRST} and {_LAST} on {ADDRESS}; set databases.<name>.port to another one")
+    raise DatabaseError(
+        f"no free port between {_FIRST} and {_LAST} on {ADDRESS}; set databases.<name>.port to another one"
+    )
 
 
 def is_free(port: int) -> bool:

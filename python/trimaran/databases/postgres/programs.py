@@ -71,5 +71,7 @@ def run(argv: Sequence[str], account: Account, *, says: str = "", within_s: floa
 
 def _environment() -> dict[str, str]:
     """Nothing of the person's PG* variables; messages in English, because some of them are read by Trimaran."""
-    kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "TMPDIR") if name in os.environ}
+    kept = {
+        name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "TMPDIR") if name in os.environ
+    }
     return {**kept, "LC_ALL": "C", "TZ": "UTC"}

@@ -26,7 +26,9 @@ class ServerLog:
     def last_lines(self, count: int = 6) -> str:
         """The last lines, those that say why before those that say what else happened."""
         lines = [line for line in self.text().splitlines() if line.strip()]
-        telling = [line for line in lines if any(word in line for word in ("FATAL", "PANIC", "ERROR", "HINT", "DETAIL"))]
+        telling = [
+            line for line in lines if any(word in line for word in ("FATAL", "PANIC", "ERROR", "HINT", "DETAIL"))
+        ]
         return "\n".join((telling or lines)[-count:])
 
     def _files(self) -> list[Path]:

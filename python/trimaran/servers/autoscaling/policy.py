@@ -42,7 +42,9 @@ def decide(now_s: float, signals: Signals, current: int, allowed: Count, scaling
     usable_slots = signals.slots_per_server * scaling.target_share
     urgent = signals.queue_length > 0 and signals.queue_oldest_ms >= scaling.queue_age_ms
     if urgent:
-        wanted = max(_servers(signals.in_flight + signals.queue_length, usable_slots), _servers(signals.demand, usable_slots))
+        wanted = max(
+            _servers(signals.in_flight + signals.queue_length, usable_slots), _servers(signals.demand, usable_slots)
+        )
         reason = (
             f"{signals.queue_length} requests wait, the oldest for {signals.queue_oldest_ms} ms,"
             f" and {signals.in_flight} are in flight"

@@ -386,7 +386,8 @@ fn key_hashes_never_change() {
     assert_ne!(hash_key(b"a\0"), hash_key(b"a"));
 }
 
-const HASHES: &[(&[u8], u64)] = &[(b"", 0), (b"app-1", 0), (b"2001:db8::1", 0)];
+const HASHES: &[(&[u8], u64)] =
+    &[(b"", 0xa706_dd2f_4d19_7e6f), (b"app-1", 0x51dc_4001_7ebb_400e), (b"2001:db8::1", 0x2952_30e9_0a27_d4c9)];
 
 // Anything goes in, a position comes out
 

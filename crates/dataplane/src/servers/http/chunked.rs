@@ -164,8 +164,11 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Body, trailers and how many bytes were used; input is given in slices of `step`.
-    fn decode(input: &[u8], step: usize) -> Result<Option<(Vec<u8>, Vec<u8>, usize)>, ChunkError> {
+    /// Body, trailers and how many bytes were used.
+    type Decoded = (Vec<u8>, Vec<u8>, usize);
+
+    /// Input is given in slices of `step`.
+    fn decode(input: &[u8], step: usize) -> Result<Option<Decoded>, ChunkError> {
         let (mut decoder, mut body, mut at, mut seen) = (ChunkDecoder::default(), Vec::new(), 0, 0);
         loop {
             match decoder.next(&input[at..seen])? {

@@ -57,7 +57,9 @@ class Command(BaseCommand):
             for code, airport in airportsdata.load("ICAO").items():
                 if airport["country"] in known:
                     place = (airport["lat"], airport["lon"], airport["tz"])
-                    copy.write_row((code, airport["iata"], airport["name"], airport["city"], airport["country"], *place))
+                    copy.write_row(
+                        (code, airport["iata"], airport["name"], airport["city"], airport["country"], *place)
+                    )
                     count += 1
         self.stdout.write(f"{count} airports")
 
@@ -76,7 +78,9 @@ class Command(BaseCommand):
     def _news(self) -> None:
         now = timezone.now()
         Article.objects.bulk_create(
-            Article(slug=slug, title=title, summary=summary, body=body, published_at=now - timedelta(days=3 * age, hours=2))
+            Article(
+                slug=slug, title=title, summary=summary, body=body, published_at=now - timedelta(days=3 * age, hours=2)
+            )
             for age, (slug, title, summary, body) in enumerate(ARTICLES)
         )
         self.stdout.write(f"{len(ARTICLES)} articles")
