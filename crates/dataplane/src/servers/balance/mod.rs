@@ -20,7 +20,6 @@ pub mod slow_start;
 #[cfg(test)]
 mod policy_tests;
 #[cfg(test)]
-mod simulation_tests;
 
 pub use chance::Chance;
 pub use hash::hash_key;
