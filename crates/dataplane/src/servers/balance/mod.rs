@@ -19,7 +19,6 @@ pub mod slow_start;
 
 #[cfg(test)]
 mod policy_tests;
-#[cfg(test)]
 
 pub use chance::Chance;
 pub use hash::hash_key;
