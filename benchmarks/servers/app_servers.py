@@ -35,6 +35,7 @@ from pathlib import Path
 
 from trimaran.servers.appserver import AppServerSpec, command
 
+from benchmarks.servers.processes import children, cpu_seconds, resident_bytes
 from tests.support.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
@@ -184,20 +185,6 @@ def load(address: Path, requests: int, connections: int) -> float:
     if answered is None or rate is None or int(answered[1]) != requests:
         raise SystemExit(f"not every request was answered with 2xx:\n{done.stdout}")
     return float(rate[1])
-
-
-def children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def cpu_seconds(pids: list[int]) -> float:
-    """Processor time of the processes until now; their threads live as long as they do."""
-    tasks = [path for pid in pids for path in Path(f"/proc/{pid}/task").iterdir()]
-    return sum(int((path / "schedstat").read_text().split()[0]) for path in tasks) / 1e9
-
-
-def resident_bytes(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,181 @@
+"""The proxies that are compared: ours, HAProxy and nginx, each with one thread and the same work to do.
+
+All choose the server with the fewest requests, keep connections open on both sides, add X-Forwarded-For and write no
+access log. The two peers come from Debian.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.servers.processes import children
+from tests.support.snapshots import pool, server, snapshot
+from tests.support.waiting import eventually
+
+ROOT = Path(__file__).parents[2]
+CONNECTIONS_MAX = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A proxy at work."""
+
+    name: str
+    port: int
+    pids: list[int]
+
+
+Start = Callable[[Path, Sequence[int]], contextlib.AbstractContextManager[Running]]
+
+
+@contextlib.contextmanager
+def trimaran(directory: Path, backends: Sequence[int]) -> Iterator[Running]:
+    """Our data plane with one worker thread."""
+    servers = [server(f"s{port}", f"127.0.0.1:{port}", in_flight_max=CONNECTIONS_MAX) for port in backends]
+    file = directory / "snapshot.json"
+    settings = pool(*servers, policy={"name": "least_requests"}, idle_connections_max=CONNECTIONS_MAX)
+    file.write_text(snapshot(settings, threads=1))
+    command = [sys.executable, "-m", "benchmarks.servers.gateway", str(file)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    with _ending(process):
+        assert process.stdout is not None
+        address = process.stdout.readline().strip()
+        yield Running("trimaran", int(address.rpartition(":")[2]), [process.pid])
+
+
+@contextlib.contextmanager
+def haproxy(directory: Path, backends: Sequence[int]) -> Iterator[Running]:
+    """HAProxy, `balance leastconn`, idle connections shared by all requests."""
+    port = free_port()
+    servers = "\n".join(f"  server s{backend} 127.0.0.1:{backend}" for backend in backends)
+    file = directory / "haproxy.cfg"
+    file.write_text(
+        f"""global
+  nbthread 1
+  maxconn 4096
+defaults
+  mode http
+  timeout connect 5s
+  timeout client 60s
+  timeout server 60s
+  option forwardfor
+  http-reuse always
+frontend in
+  bind 127.0.0.1:{port}
+  default_backend servers
+backend servers
+  balance leastconn
+{servers}
+"""
+    )
+    process = subprocess.Popen([program("haproxy"), "-db", "-q", "-f", str(file)])
+    with _ending(process):
+        _answers(port)
+        yield Running("haproxy", port, [process.pid])
+
+
+@contextlib.contextmanager
+def nginx(directory: Path, backends: Sequence[int]) -> Iterator[Running]:
+    """nginx, `least_conn`, one worker."""
+    port = free_port()
+    servers = "\n".join(f"    server 127.0.0.1:{backend};" for backend in backends)
+    http = f"""upstream servers {{
+    least_conn;
+{servers}
+    keepalive {CONNECTIONS_MAX};
+    keepalive_requests 100000000;
+  }}
+  server {{
+    listen 127.0.0.1:{port};
+    location / {{
+      proxy_pass http://servers;
+      proxy_http_version 1.1;
+      proxy_set_header Connection "";
+      proxy_set_header Host $host;
+      proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+    }}
+  }}"""
+    with nginx_process(directory / "nginx-proxy", http) as process:
+        _answers(port)
+        yield Running("nginx", port, [process.pid, *children(process.pid)])
+
+
+@contextlib.contextmanager
+def one_kibibyte(directory: Path, count: int) -> Iterator[list[int]]:
+    """The ports of `count` servers that answer every request with 1 KiB, all in one nginx worker."""
+    ports = [free_port() for _ in range(count)]
+    answer = f'default_type text/plain; location / {{ return 200 "{"x" * 1024}"; }}'
+    servers = "\n".join(f"server {{ listen 127.0.0.1:{port}; {answer} }}" for port in ports)
+    with nginx_process(directory / "nginx-servers", servers):
+        for port in ports:
+            _answers(port)
+        yield ports
+
+
+@contextlib.contextmanager
+def nginx_process(directory: Path, http: str) -> Iterator[subprocess.Popen[bytes]]:
+    """An nginx in the foreground, with everything it writes below `directory`."""
+    directory.mkdir()
+    file = directory / "nginx.conf"
+    paths = "\n  ".join(f"{kind}_temp_path {directory}/{kind};" for kind in TEMPORARY)
+    file.write_text(
+        f"""daemon off;
+worker_processes 1;
+pid {directory}/pid;
+error_log {directory}/error.log;
+events {{ worker_connections 4096; }}
+http {{
+  access_log off;
+  keepalive_requests 100000000;
+  keepalive_timeout 1h;
+  {paths}
+  {http}
+}}
+"""
+    )
+    process = subprocess.Popen([program("nginx"), "-e", str(directory / "error.log"), "-c", str(file)])
+    with _ending(process):
+        yield process
+
+
+TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+ALL: dict[str, Start] = {"trimaran": trimaran, "haproxy": haproxy, "nginx": nginx}
+
+
+def program(name: str) -> str:
+    """The path of a peer or tool. Raises SystemExit that says how to get it."""
+    found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")
+    if found is None:
+        raise SystemExit(f"{name} is not installed here; on Debian: apt-get install haproxy nginx wrk")
+    return found
+
+
+def free_port() -> int:
+    """A loopback port that was free a moment ago."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def _answers(port: int) -> None:
+    def connects() -> bool:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return True
+        return False
+
+    eventually(connects, f"something listens on port {port}")
+
+
+@contextlib.contextmanager
+def _ending(process: subprocess.Popen[bytes] | subprocess.Popen[str]) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait(20)
