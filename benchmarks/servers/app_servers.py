@@ -5,7 +5,7 @@
 Method: every server is started once, as the supervisor does it, on a Unix socket (gunicorn, the peer, by its own command
 with one gthread worker). Rounds are interleaved: in each one every server in turn gets requests from h2load, over
 keep-alive connections without pipelining, for about the given time. The processor time (user and system) of all its
-threads is read from /proc, in nanoseconds, before and after. Reported are the medians of the rounds and the range of the
+threads is read from /proc before and after. Reported are the medians of the rounds and the range of the
 processor time. A request that is not answered with 2xx fails the run. Needs h2load (Debian: nghttp2-client), the dev
 dependencies, and gunicorn for the peer row.
 

@@ -4,7 +4,7 @@
 
 Method of the race: two servers answer with 1 KiB each; every proxy has one thread and kept connections on both sides.
 Rounds are interleaved: in each one every proxy in turn gets load from wrk for the given time, in changing order. The
-processor time (user and system) of all threads of a proxy is read from /proc, in nanoseconds, before and after, and
+processor time (user and system) of all threads of a proxy is read from /proc before and after, and
 divided by the requests that were answered. Reported are medians of the rounds, and medians of the ratios within a round.
 A response that is not 2xx fails the run. The load generator and the servers share the machine, so requests per second
 say little; CPU time per request is the number to compare. The skew table is explained in `benchmarks/servers/skew.py`.

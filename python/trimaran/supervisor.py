@@ -17,6 +17,7 @@ import socket
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Coroutine
 from contextlib import suppress
 from datetime import datetime
@@ -44,6 +45,8 @@ from trimaran.steering import Steering
 _GATEWAY_GRACE_S = 4.0
 _SERVER_GRACE_S = 2.0
 _DATABASE_CHECK_S = 1.0
+_SOCKET_DIRECTORY_MAX = 60
+"""The kernel takes paths of 107 bytes; a server's name with its number takes up to 45."""
 _EVENT_WAIT_MS = 500
 
 
@@ -61,7 +64,7 @@ class Supervisor:
         self._admin: AdminServer | None = None
         self._lock_file: IO[str] | None = None
         self._sockets: Path | None = None
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
         self._stop = asyncio.Event()
         self._stops = 0
         self.rates: dict[str, float] = {}
@@ -93,7 +96,7 @@ class Supervisor:
     async def _start(self) -> None:
         self._lock()
         self._check_addresses()
-        self._sockets = Path(tempfile.mkdtemp(prefix="trimaran-"))
+        self._sockets = _socket_directory(self.loaded.state_directory)
         environment = dict(os.environ)
         environment |= self._start_databases()
         await self._prepare(environment)
@@ -274,7 +277,8 @@ class Supervisor:
         before = group.count
         self.journal.decide(pool, f"scale from {before} to {count} servers", "asked for by hand")
         group.scale(count)
-        return f"{pool} goes from {before} to {count} servers"
+        said = f"{pool} goes from {before} to {count} servers"
+        return said if allowed.least == allowed.most else f"{said}; the scaler goes on from there, within {allowed}"
 
     async def drain(self, server: str) -> str:
         """Takes a server out of traffic and replaces it, when it is our own."""
@@ -396,11 +400,33 @@ class Supervisor:
             self.journal.say("trimaran", str(error))
 
     def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
-        self._tasks.append(asyncio.create_task(work))
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._on_background_end)
+
+    def _on_background_end(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # A bug: serving goes on, and whoever reads the log can tell us.
+            lines = "".join(traceback.format_exception(error)).rstrip()
+            self.journal.say("trimaran", f"background work has ended by an error:\n{lines}")
 
     @property
     def uptime_s(self) -> float:
         return time.time() - self.started_at.timestamp()
+
+
+def _socket_directory(state: Path) -> Path:
+    """A private place for the sockets of servers: beside the state, or where paths are short enough for sockets.
+
+    What a killed Trimaran left there is removed; the caller holds the lock.
+    """
+    directory = state / "sockets"
+    if len(str(directory)) > _SOCKET_DIRECTORY_MAX:
+        return Path(tempfile.mkdtemp(prefix="trimaran-"))
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(mode=0o700)
+    return directory
 
 
 def _try_bind(bind: Bind, hint: str) -> None:

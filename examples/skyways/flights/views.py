@@ -12,6 +12,7 @@ from django.db.models import Count, Q
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
+from django.utils.functional import cached_property
 from django.views.decorators.http import require_GET, require_POST
 
 from .forms import BookingForm, SearchForm, SignUpForm
@@ -19,7 +20,20 @@ from .models import Airport, Article, Booking, Country, Flight, SoldOut
 
 _PER_PAGE = 20
 _SUGGESTIONS = 12
+_FOUND_MAX = 1_000
 _SEATS_FOR_SALE = Q(seats_left__gt=0)
+
+
+class FirstPages(Paginator):
+    """The first thousand: to count 200,000 flights for every visitor would cost more than to show them."""
+
+    @cached_property
+    def count(self) -> int:
+        return self.object_list[:_FOUND_MAX].count()
+
+    @property
+    def is_cut(self) -> bool:
+        return self.count == _FOUND_MAX
 
 
 def _upcoming():
@@ -54,7 +68,7 @@ def search(request: HttpRequest) -> HttpResponse:
             start = datetime.combine(wanted["date"], time(), UTC)
             flights = flights.filter(departs_at__gte=start, departs_at__lt=start + timedelta(days=1))
         order = ("price_cents", "id") if wanted["sort"] == "price" else ("departs_at", "id")
-        page = Paginator(flights.order_by(*order), _PER_PAGE).get_page(request.GET.get("page"))
+        page = FirstPages(flights.order_by(*order), _PER_PAGE).get_page(request.GET.get("page"))
     query = request.GET.copy()
     query.pop("page", None)
     return render(request, "flights/search.html", {"form": form, "page": page, "query": query.urlencode()})

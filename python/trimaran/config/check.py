@@ -60,6 +60,8 @@ def _problems(loaded: Loaded) -> Iterator[ConfigError]:
     if "app" in config.pools and (config.servers.app or config.servers.addresses):
         yield ConfigError(source, "pools.app", None, "the pool app is [servers] already; choose another name")
     for name, pool in pools.items():
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}", name):
+            yield ConfigError(source, f"pools.{name}", None, "expected a name of at most 32 letters, digits, - and _")
         yield from _pool_problems(
             pool, "servers" if name == "app" and name not in config.pools else f"pools.{name}", source
         )

@@ -18,9 +18,9 @@ def render(status: Status) -> str:
 <h2>{escape(pool.name)} <small>{escape(pool.app or "remote servers")} &middot; {escape(pool.interface)}, {escape(pool.engine)}</small></h2>
 <dl class="figures">
 {_figure("requests/s", f"{pool.requests_per_s:g}", "rate")}
-{_figure("p50", f"{pool.latency_ms['p50']:g} ms", "p50")}
-{_figure("p99", f"{pool.latency_ms['p99']:g} ms", "p99")}
-{_figure("p99.9", f"{pool.latency_ms['p999']:g} ms", "p999")}
+{_figure("p50", _ms(pool.latency_ms["p50"]), "p50")}
+{_figure("p99", _ms(pool.latency_ms["p99"]), "p99")}
+{_figure("p99.9", _ms(pool.latency_ms["p999"]), "p999")}
 {_figure("queue", f"{pool.queue_length}", "queue")}
 {_figure("oldest", f"{pool.queue_oldest_ms} ms", "oldest")}
 {_figure("rejected", f"{pool.rejected_total}", "rejected")}
@@ -84,6 +84,10 @@ def _server_row(server: ServerStatus) -> Sequence[str]:
         since[11:19] if since else "-",
         server.reason,
     )
+
+
+def _ms(value: float) -> str:
+    return f"{value:.{0 if value >= 100 else 1 if value >= 10 else 2}f} ms"
 
 
 def _figure(name: str, value: str, key: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -11,7 +11,7 @@ from trimaran import facts
 from trimaran._core import DataPlane
 
 from tests.support.snapshots import pool, server, snapshot
-from tests.support.wire import Peer, Wire, peer
+from tests.support.wire import Message, Peer, Wire, peer
 
 
 class Gateway:
@@ -29,6 +29,15 @@ class Gateway:
 
     def pool(self) -> facts.PoolFacts:
         return self.facts().pools[0]
+
+    def server(self, number: int) -> facts.ServerFacts:
+        """The facts of the server s1, s2, ..."""
+        return self.pool().servers[number - 1]
+
+    def ask(self, request: bytes = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n") -> Message:
+        """One request on a connection of its own."""
+        with self.connect() as client:
+            return client.send(request).message()
 
 
 Start = Callable[..., Gateway]
@@ -49,13 +58,21 @@ def serve(stack: ExitStack) -> Serve:
 
 @pytest.fixture
 def start(stack: ExitStack) -> Start:
-    """Starts a gateway in front of the given peers; keywords change the pool, `http` the client side."""
+    """Starts a gateway in front of the given peers; `each` changes the servers, other keywords the pool or the rest."""
 
     def begin(
-        *peers: Peer, http: dict[str, Any] | None = None, each: dict[str, Any] | None = None, **changes: Any
+        *peers: Peer | str,
+        http: dict[str, Any] | None = None,
+        rest: dict[str, Any] | None = None,
+        each: dict[str, Any] | None = None,
+        weights: Sequence[float] = (),
+        **changes: Any,
     ) -> Gateway:
-        servers = [server(f"s{at}", peer.address, **(each or {})) for at, peer in enumerate(peers, start=1)]
-        plane = DataPlane(snapshot(pool(*servers, **changes), http=http))
+        addresses = [peer if isinstance(peer, str) else peer.address for peer in peers]
+        servers = [server(f"s{at}", address, **(each or {})) for at, address in enumerate(addresses, start=1)]
+        for own, weight in zip(servers, weights, strict=False):
+            own["weight"] = weight
+        plane = DataPlane(snapshot(pool(*servers, **changes), http=http, **(rest or {})))
         stack.callback(plane.stop, 0)
         return Gateway(plane)
 

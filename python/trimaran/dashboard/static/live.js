@@ -48,13 +48,14 @@ const spark = (holder, key, value) => {
   svg.firstChild.setAttribute("points", points);
 };
 
+const ms = (value) => `${value.toFixed(value >= 100 ? 0 : value >= 10 ? 1 : 2)} ms`;
 const memory = (bytes) => (bytes ? `${Math.round(bytes / 1048576)} MiB` : "-");
 const clock = (iso) => (iso ? iso.slice(11, 19) : "-");
 
 const showPool = (section, pool, servers) => {
   const figures = {
-    rate: `${pool.requests_per_s}`, p50: `${pool.latency_ms.p50} ms`, p99: `${pool.latency_ms.p99} ms`,
-    p999: `${pool.latency_ms.p999} ms`, queue: `${pool.queue_length}`, oldest: `${pool.queue_oldest_ms} ms`,
+    rate: `${pool.requests_per_s}`, p50: ms(pool.latency_ms.p50), p99: ms(pool.latency_ms.p99),
+    p999: ms(pool.latency_ms.p999), queue: `${pool.queue_length}`, oldest: `${pool.queue_oldest_ms} ms`,
     rejected: `${pool.rejected_total}`, retries: `${pool.retries_total}`,
   };
   for (const [key, value] of Object.entries(figures)) {

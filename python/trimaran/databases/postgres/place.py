@@ -40,8 +40,6 @@ class Record:
     port: int = 0
     major: int = 0
     """PostgreSQL's major version of the data; 0 until it is initialised."""
-    sockets: str | None = None
-    """A short directory for the Unix socket, where the path of `run` is too long for one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,13 +94,12 @@ def read_record(own: Path) -> Record:
     file = own / "node.json"
     try:
         kept = json.loads(file.read_text(encoding="utf-8"))
-        home, sockets = kept["home"], kept["sockets"]
+        home = kept["home"]
         return Record(
             path=str(kept["path"]),
             home=None if home is None else str(home),
             port=int(kept["port"]),
             major=int(kept["major"]),
-            sockets=None if sockets is None else str(sockets),
         )
     except FileNotFoundError:
         return Record(path=str(own))
