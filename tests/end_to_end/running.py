@@ -42,10 +42,6 @@ async def app(scope, receive, send):
 
 SETTINGS = """
 app = "site_under_test:app"
-[gateway]
-bind = ["127.0.0.1:{port}"]
-[admin]
-bind = "127.0.0.1:{admin}"
 [servers]
 count = "{count}"
 in_flight_max = {in_flight_max}
@@ -62,19 +58,25 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-class Trimaran:
-    """A running `trimaran run`. Its output is in `log`."""
+class Running:
+    """A running `trimaran run` on free ports. Its output is in `log`, its state in `state`."""
 
-    def __init__(self, directory: Path, count: str = "2", in_flight_max: int = 0) -> None:
-        self.directory, self.log = directory, directory / "log"
+    def __init__(self, directory: Path, state: Path, *arguments: str) -> None:
+        """`directory` is where the command is given; `arguments` are further ones."""
+        self.directory, self.state = directory, state
+        self.log = state.parent / "log"
         self.port, self.admin = free_port(), free_port()
-        self.write_app("one")
-        (directory / "trimaran.toml").write_text(
-            SETTINGS.format(port=self.port, admin=self.admin, count=count, in_flight_max=in_flight_max)
-        )
+        self.environ = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("TRIMARAN_")},
+            "TRIMARAN_GATEWAY_BIND": f"127.0.0.1:{self.port}",
+            "TRIMARAN_ADMIN_BIND": f"127.0.0.1:{self.admin}",
+            "TRIMARAN_STATE_DIRECTORY": str(state),
+        }
         with self.log.open("wb") as log:
-            self.process = subprocess.Popen(self._command("run"), cwd=directory, stdout=log, stderr=log)
-        eventually(self._is_ready, f"Trimaran is up; it said: {self.log}", within_s=30)
+            self.process = subprocess.Popen(
+                self._command("run", *arguments), cwd=directory, env=self.environ, stdout=log, stderr=log
+            )
+        eventually(self._is_ready, f"Trimaran is up; it said: {self.log}", within_s=60)
 
     def _command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "trimaran", *arguments]
@@ -85,10 +87,6 @@ class Trimaran:
             return all(server["state"] == "up" for server in self.status()["servers"])
         except OSError:
             return False
-
-    def write_app(self, version: str, extra: str = "") -> None:
-        """Puts a version of the app in place; `extra` runs when it is imported."""
-        (self.directory / "site_under_test.py").write_text(APP.format(version=version, extra=extra))
 
     def get(self, path: str = "/") -> str:
         return _get(http.client.HTTPConnection("127.0.0.1", self.port, timeout=20), path)
@@ -101,7 +99,8 @@ class Trimaran:
 
     def tell(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Runs another command, such as `reload`, against this Trimaran."""
-        return subprocess.run(self._command(*arguments), cwd=self.directory, capture_output=True, text=True, timeout=90)
+        command = self._command(*arguments)
+        return subprocess.run(command, cwd=self.directory, env=self.environ, capture_output=True, text=True, timeout=90)
 
     def family(self) -> list[psutil.Process]:
         """The supervisor and everything below it."""
@@ -109,7 +108,7 @@ class Trimaran:
         return [supervisor, *supervisor.children(recursive=True)]
 
     def sockets(self) -> list[Path]:
-        return [path for path in (self.directory / ".trimaran").rglob("*") if path.is_socket()]
+        return [path for path in self.state.rglob("*") if path.is_socket()]
 
     def close(self) -> None:
         family = self.family() if self.process.poll() is None else []
@@ -121,6 +120,20 @@ class Trimaran:
                 if process.is_running():
                     process.kill()
             self.process.wait(20)
+
+
+class Trimaran(Running):
+    """An app of one file, which a test may replace, behind Trimaran."""
+
+    def __init__(self, directory: Path, count: str = "2", in_flight_max: int = 0) -> None:
+        self.site = directory / "site_under_test.py"
+        self.write_app("one")
+        (directory / "trimaran.toml").write_text(SETTINGS.format(count=count, in_flight_max=in_flight_max))
+        super().__init__(directory, directory / ".trimaran")
+
+    def write_app(self, version: str, extra: str = "") -> None:
+        """Puts a version of the app in place; `extra` runs when it is imported."""
+        self.site.write_text(APP.format(version=version, extra=extra))
 
 
 def _get(connection: http.client.HTTPConnection, path: str) -> str:

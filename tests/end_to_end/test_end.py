@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from tests.end_to_end.conftest import Run
-from tests.end_to_end.running import Load
+from tests.end_to_end.running import Load, free_port
 from tests.support.waiting import eventually
 
 
@@ -41,9 +41,31 @@ def test_it_starts_again_after_a_kill(run: Run) -> None:
 
 def test_a_taken_port_is_said_and_nothing_starts(run: Run) -> None:
     trimaran = run()
-    told = trimaran.tell("run", "site_under_test:app", "--bind", f"127.0.0.1:{trimaran.port}")
-    assert told.returncode in (4, 6, 1), told
-    assert told.stderr
+    trimaran.environ["TRIMARAN_STATE_DIRECTORY"] = str(trimaran.directory / "another")
+    for flag, taken, free in (("--bind", trimaran.port, "--admin"), ("--admin", trimaran.admin, "--bind")):
+        told = trimaran.tell("run", flag, f"127.0.0.1:{taken}", free, f"127.0.0.1:{free_port()}")
+        assert told.returncode == 4, told
+        assert f"127.0.0.1:{taken}" in told.stderr
+        assert flag in told.stderr, "it says how to choose another"
+    assert trimaran.get().startswith("one")
+
+
+def test_a_second_one_with_the_same_state_is_refused(run: Run) -> None:
+    trimaran = run()
+    told = trimaran.tell("run", "--bind", f"127.0.0.1:{free_port()}", "--admin", f"127.0.0.1:{free_port()}")
+    assert told.returncode == 1
+    assert f"pid {trimaran.process.pid}" in told.stderr
+
+
+def test_sockets_that_a_killed_one_left_are_removed_by_the_next(run: Run) -> None:
+    trimaran = run()
+    trimaran.process.kill()
+    trimaran.process.wait(10)
+    left = {path.name for path in trimaran.sockets()}
+    assert left
+    again = run()
+    again.close()
+    assert again.sockets() == []
 
 
 def _runs(process: psutil.Process) -> bool:

@@ -16,10 +16,15 @@ _IMPORT = """
 import os, sys
 from pathlib import Path
 sys.path.insert(0, os.getcwd())
-from trimaran.servers.appserver.loading import load
-from trimaran.servers.appserver.detect import detect
-app = load(sys.argv[1], Path.cwd())
-print(detect(app) if sys.argv[2] == "auto" else sys.argv[2])
+from trimaran.servers.appserver.loading import LoadError, load
+from trimaran.servers.appserver.detect import UnknownInterface, detect
+try:
+    app = load(sys.argv[1], Path.cwd())
+    print(detect(app) if sys.argv[2] == "auto" else sys.argv[2])
+except LoadError as error:
+    sys.exit(f"{error}\n{error.traceback}")
+except UnknownInterface as error:
+    sys.exit(str(error))
 """
 _IMPORT_S = 60
 
@@ -53,5 +58,5 @@ def _interface(settings: Loaded, app: str, interface: str) -> str:
     except subprocess.TimeoutExpired:
         raise AppError(f"{app} was not imported within {_IMPORT_S} s") from None
     if done.returncode != 0:
-        raise AppError(f"{app} cannot be imported from {settings.directory}:\n{done.stderr.strip()}")
+        raise AppError(f"{app} does not boot: {done.stderr.strip()}")
     return done.stdout.split()[-1]

@@ -71,7 +71,7 @@ def remote(value: object) -> Remote:
     expected = "a server like 10.0.0.7:8000, app.internal:8000 weight=2 or unix:/path"
     if not isinstance(value, str):
         raise Unfit(expected)
-    address, *options = value.split()
+    address, *options = value.split() or [""]
     weight = 1.0
     for option in options:
         name, _, text = option.partition("=")

@@ -154,7 +154,8 @@ class Group:
         while True:
             server = place.server
             ending = await self._live(place, server)
-            if server.state == "draining":
+            if server.state == "draining" or (server.up_since is None and place not in self._places):
+                # A place that has never had a server belongs to whoever waits for its first one.
                 return
             place.crashes = place.crashes.after(server.uptime_s)
             delay_ms = place.crashes.delay_ms(server.pool.restart_delay_ms, server.pool.restart_delay_max_ms)

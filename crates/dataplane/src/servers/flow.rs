@@ -151,7 +151,7 @@ async fn respond(
         };
         trail.queued_us += now_us() - wait_start_us;
         trail.server = Some(Arc::clone(&slot.server));
-        let client_keeps = request.keep_alive && !plane.is_stopping();
+        let client_keeps = || request.keep_alive && !plane.is_stopping();
         match attempt(client, &slot, request, source, client_keeps, connect_ms, response_ms).await {
             Ok(answered) => {
                 slot.answered();
@@ -216,7 +216,7 @@ async fn attempt(
     slot: &Slot,
     request: &Request,
     source: &mut Source,
-    client_keeps: bool,
+    client_keeps: impl Fn() -> bool,
     connect_ms: u64,
     response_ms: u64,
 ) -> Result<Answered, Unanswered> {
@@ -226,7 +226,7 @@ async fn attempt(
     loop {
         source.rewind().map_err(|_| Unanswered::Refused(Refusal::SpoolFailed))?;
         let mut upload = Upload { head: &request.head, source: &mut *source, sending: Sending::default() };
-        match exchange(client, &mut upstream, &mut upload, request, client_keeps, response_ms).await {
+        match exchange(client, &mut upstream, &mut upload, request, &client_keeps, response_ms).await {
             Ok(answer) => {
                 return Ok(Answered { answer, upstream, sending: upload.sending });
             }

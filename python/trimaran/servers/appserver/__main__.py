@@ -41,7 +41,6 @@ def main() -> int:
     except (LoadError, UnknownInterface, engines.EngineError, StartupFailed, OSError) as error:
         message, details = _explained(error)
         ready.failed(message, details)
-        print(details or message, file=sys.stderr, flush=True)
         return EXIT_NOT_READY
     except Exception as error:
         ready.failed(f"{type(error).__name__}: {error}", traceback.format_exc())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
 import sys
 import traceback
 from dataclasses import dataclass
@@ -56,10 +57,10 @@ def load(text: str, directory: Path) -> Any:
     try:
         module = importlib.import_module(target.module)
     except Exception as error:
-        raise LoadError(_import_failure(target, error, directory), traceback.format_exc()) from error
+        raise LoadError(_import_failure(target, error, directory), _trace(error)) from error
     except SystemExit as error:
         message = f"importing {target.module} called sys.exit({error.code!r}){_place(error.__traceback__, directory)}"
-        raise LoadError(message, traceback.format_exc()) from error
+        raise LoadError(message, _trace(error)) from error
     app = _attribute(module, target)
     if not target.factory:
         return app
@@ -68,7 +69,7 @@ def load(text: str, directory: Path) -> Any:
     except Exception as error:
         name = f"{target.module}:{'.'.join(target.attributes)}()"
         message = f"{name} raised {_summary(error)}{_place(error.__traceback__, directory)}"
-        raise LoadError(message, traceback.format_exc()) from error
+        raise LoadError(message, _trace(error)) from error
 
 
 def _attribute(module: ModuleType, target: Target) -> Any:
@@ -85,7 +86,7 @@ def _attribute(module: ModuleType, target: Target) -> Any:
         except AttributeError as error:
             owner = ".".join((target.module, *target.attributes[:depth]))
             hint = _candidates(found, name)
-            raise LoadError(f"{owner} has no attribute {name}{hint}", traceback.format_exc()) from error
+            raise LoadError(f"{owner} has no attribute {name}{hint}") from error
     return found
 
 
@@ -133,6 +134,17 @@ def _place(start: TracebackType | None, directory: Path) -> str:
         shown = path.relative_to(directory) if path.is_relative_to(directory) else path
         return f" ({shown}:{frame.lineno})"
     return ""
+
+
+def _trace(error: BaseException) -> str:
+    """The traceback without our own frames and the import machinery's; empty when nothing else is in it."""
+    machinery = (f"{Path(__file__).parent}{os.sep}", f"{Path(importlib.__file__).parent}{os.sep}", "<frozen importlib")
+    trace = traceback.TracebackException.from_exception(error, compact=True)
+    kept = [frame for frame in trace.stack if not frame.filename.startswith(machinery)]
+    if not kept:
+        return ""
+    trace.stack = traceback.StackSummary.from_list(kept)
+    return "".join(trace.format())
 
 
 def _is_own(path: Path, directory: Path) -> bool:

@@ -41,12 +41,13 @@ enum News {
     Refused(Refusal),
 }
 
+/// `client_keeps` is asked when the head of the response is written: by then the plane may have begun to stop.
 pub async fn exchange(
     client: &mut Client,
     upstream: &mut Upstream,
     upload: &mut Upload<'_>,
     request: &Request,
-    client_keeps: bool,
+    client_keeps: impl Fn() -> bool,
     response_timeout_ms: u64,
 ) -> Result<Answer, NoAnswer> {
     let mut arrived = Buffer::small();
@@ -98,7 +99,7 @@ pub async fn exchange(
             News::Gone => return Err(NoAnswer::ClientGone),
             News::Refused(refusal) => return Err(NoAnswer::Refused(refusal)),
         }
-        while let Some(response) = rewrite(arrived.filled(), request, client_keeps, &mut head)
+        while let Some(response) = rewrite(arrived.filled(), request, client_keeps(), &mut head)
             .map_err(|what| NoAnswer::Failed(Failure::Malformed(what)))?
         {
             arrived.consume(response.head_length);

@@ -24,7 +24,7 @@ pub enum End {
     ClientGone,
     /// The client did not take its response in time.
     ClientSlow,
-    /// The server broke off or sent nonsense; the client notices by a missing end.
+    /// The server broke off or sent nonsense; the client gets what came before, and notices by a missing end.
     ServerBroke,
     ServerSlow,
 }
@@ -239,10 +239,9 @@ pub async fn relay(
     let mut decoder = Decoder::new(response.framing);
     let taken = decoder.take(arrived, emission, &mut out);
     let mut source = Some(Source { upstream, slot, decoder, server_keeps: response.server_keeps, idle_max });
-    if let Some(end) = settle(&mut source, taken, upload_complete) {
-        return (end, 0);
-    }
-    let end = poll_fn(|cx| {
+    // Once there is no source any more, this is the end that comes when all bytes are sent.
+    let mut end = settle(&mut source, taken, upload_complete);
+    let ended = poll_fn(|cx| {
         loop {
             let mut progress = false;
             if let Some(from) = &mut source {
@@ -260,9 +259,7 @@ pub async fn relay(
                             progress = true;
                             buffer.advance(count);
                             let taken = from.decoder.take(buffer, emission, &mut out);
-                            if let Some(end) = settle(&mut source, taken, upload_complete) {
-                                return Poll::Ready(end);
-                            }
+                            end = settle(&mut source, taken, upload_complete);
                         }
                         Poll::Ready(Ok(_)) if matches!(from.decoder, Decoder::UntilClose) => {
                             progress = true;
@@ -271,14 +268,18 @@ pub async fn relay(
                             }
                             source = None;
                         }
-                        Poll::Ready(_) => return Poll::Ready(End::ServerBroke),
+                        Poll::Ready(_) => {
+                            progress = true;
+                            end = End::ServerBroke;
+                            source = None;
+                        }
                         Poll::Pending => {}
                     }
                 }
             }
             let before = out.sent;
             match out.poll_send(cx, client) {
-                Poll::Ready(Ok(())) if source.is_none() => return Poll::Ready(End::Complete),
+                Poll::Ready(Ok(())) if source.is_none() => return Poll::Ready(end),
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(_)) => return Poll::Ready(End::ClientGone),
                 Poll::Pending => {}
@@ -296,19 +297,22 @@ pub async fn relay(
             return client.deadline.poll_passed(cx).map(|()| late);
         }
     });
-    (end.await, out.sent)
+    (ended.await, out.sent)
 }
 
-/// Lets the server go when its body is complete.
-fn settle(source: &mut Option<Source>, taken: Taken, upload_complete: bool) -> Option<End> {
+/// Lets the server go when no more will come from it; how the response ends then.
+fn settle(source: &mut Option<Source>, taken: Taken, upload_complete: bool) -> End {
     match taken {
-        Taken::More => None,
+        Taken::More => {}
         Taken::Complete { clean } => {
             if let Some(source) = source.take() {
                 source.finish(clean, upload_complete);
             }
-            None
         }
-        Taken::Malformed => Some(End::ServerBroke),
+        Taken::Malformed => {
+            *source = None;
+            return End::ServerBroke;
+        }
     }
+    End::Complete
 }

@@ -1,0 +1,1 @@
+"""Settings: what is accepted, what is refused, and how that is said."""

@@ -1,0 +1,163 @@
+"""Each example behind the whole of Trimaran."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import shutil
+import urllib.parse
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from websockets.sync.client import connect
+
+from tests.end_to_end.running import Running
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module", params=["fastapi", "flask"])
+def small(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    state = tmp_path_factory.mktemp(request.param) / "state"
+    running = Running(ROOT, state, f"examples.{request.param}.app:app", "--servers", "2")
+    yield running
+    running.close()
+
+
+def test_both_servers_answer(small: Running) -> None:
+    answers = [json.loads(small.get("/whoami")) for _ in range(12)]
+    assert {answer["server"] for answer in answers} == {"app-1", "app-2"}
+    assert {(answer["client"], answer["scheme"]) for answer in answers} == {("127.0.0.1", "http")}
+
+
+def test_events(small: Running) -> None:
+    said = small.get("/events?count=3&interval_ms=10")
+    assert [line for line in said.splitlines() if line] == ["data: 0", "data: 1", "data: 2"]
+
+
+def test_an_upload(small: Running) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", small.port, timeout=20)
+    connection.request("POST", "/upload", iter([b"x" * 100_000] * 20), encode_chunked=True)
+    answer = connection.getresponse()
+    assert answer.status == 200
+    assert "2000000" in answer.read().decode()
+
+
+def test_websocket_echo(tmp_path: Path) -> None:
+    running = Running(ROOT, tmp_path / "state", "examples.fastapi.app:app", "--servers", "2")
+    try:
+        with connect(f"ws://127.0.0.1:{running.port}/ws") as socket:
+            for text in ("hello", "x" * 100_000):
+                socket.send(text)
+                assert text in str(socket.recv(timeout=20))
+    finally:
+        running.close()
+
+
+class Browser:
+    """Follows redirects, keeps cookies and fills in forms, as a person with a browser does."""
+
+    def __init__(self, port: int) -> None:
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        self._port = port
+        self._cookies: dict[str, str] = {}
+        self.page = ""
+        self.status = 0
+
+    def get(self, path: str) -> str:
+        return self._go("GET", path, None)
+
+    def post(self, path: str, **fields: str) -> str:
+        token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', self.page)
+        assert token, "the page has no form"
+        return self._go("POST", path, urllib.parse.urlencode({"csrfmiddlewaretoken": token[1], **fields}))
+
+    def _go(self, method: str, path: str, body: str | None) -> str:
+        headers = {"Cookie": "; ".join(f"{name}={value}" for name, value in self._cookies.items())}
+        if body is not None:
+            headers |= {"Content-Type": "application/x-www-form-urlencoded", "Origin": f"http://127.0.0.1:{self._port}"}
+        self._connection.request(method, path, body, headers)
+        answer = self._connection.getresponse()
+        for name, value in answer.getheaders():
+            if name.lower() == "set-cookie":
+                key, _, rest = value.partition("=")
+                self._cookies[key] = rest.partition(";")[0]
+        self.status, self.page = answer.status, answer.read().decode()
+        if answer.status in (301, 302, 303):
+            return self._go("GET", str(answer.getheader("location")), None)
+        return self.page
+
+
+@pytest.fixture(scope="module")
+def skyways(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    site = tmp_path_factory.mktemp("skyways") / "site"
+    shutil.copytree(ROOT / "examples" / "skyways", site, ignore=shutil.ignore_patterns(".trimaran", "__pycache__"))
+    running = Running(site, site / ".trimaran")
+    yield running
+    running.close()
+    record = site / ".trimaran" / "databases" / "main" / "node.json"
+    if home := json.loads(record.read_text())["home"]:
+        shutil.rmtree(Path(home).parent)
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/flights/", "/flights/?page=7", "/flights/?sort=price", "/flights/?origin=London&destination=JFK", "/countries/", "/countries/IS/", "/news/", "/sign-in/", "/sign-up/", "/healthz"]
+)  # fmt: skip
+def test_pages(skyways: Running, path: str) -> None:
+    browser = Browser(skyways.port)
+    browser.get(path)
+    assert browser.status == 200
+    for name in re.findall(r'(?:href|src)="(/static/[^"]+)"', browser.page):
+        browser.get(name)
+        assert browser.status == 200
+
+
+def test_the_timetable_is_large(skyways: Running) -> None:
+    assert "The first 1,000 flights" in Browser(skyways.port).get("/flights/")
+    said = skyways.log.read_text()
+    assert "200000 flights" in said
+    assert int(re.findall(r"(\d+) airports", said)[0]) > 28_000
+
+
+def test_sign_up_book_and_cancel(skyways: Running) -> None:
+    browser = Browser(skyways.port)
+    browser.get("/sign-up/")
+    browser.post("/sign-up/", username="amelia", password1="over-the-atlantic", password2="over-the-atlantic")
+    assert "amelia" in browser.get("/")
+    flight = re.findall(r"/flights/(\d+)/", browser.get("/"))[0]
+    browser.get(f"/flights/{flight}/")
+    seats = int(re.findall(r"(\d+) (?:of \d+ )?seats?", browser.page)[0])
+    page = browser.post(f"/flights/{flight}/", passengers="1")
+    assert "You are booked on" in page
+    assert f"{seats - 1} " in browser.get(f"/flights/{flight}/")
+    booking = re.findall(r"/bookings/(\d+)/cancel/", browser.get("/bookings/"))[0]
+    assert "cancelled" in browser.post(f"/bookings/{booking}/cancel/")
+    assert re.findall(r"(\d+) (?:of \d+ )?seats?", browser.get(f"/flights/{flight}/"))[0] == str(seats)
+
+
+def test_a_form_without_its_token_is_refused(skyways: Running) -> None:
+    browser = Browser(skyways.port)
+    browser.get("/sign-up/")
+    browser.page = 'name="csrfmiddlewaretoken" value="wrong"'
+    browser.post("/sign-up/", username="mallory")
+    assert browser.status == 403
+
+
+def test_a_database_that_is_killed_comes_back(skyways: Running) -> None:
+    import os
+    import signal
+
+    from tests.support.waiting import eventually
+
+    [node] = skyways.status()["databases"][0]["nodes"]
+    os.kill(node["pid"], signal.SIGKILL)
+
+    def has_come_back() -> bool:
+        [now] = skyways.status()["databases"][0]["nodes"]
+        return now["state"] == "running" and now["pid"] != node["pid"]
+
+    eventually(has_come_back, "PostgreSQL runs again")
+    browser = Browser(skyways.port)
+    eventually(lambda: browser.get("/flights/") and browser.status == 200, "pages come again")
