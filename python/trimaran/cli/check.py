@@ -22,7 +22,7 @@ try:
     app = load(sys.argv[1], Path.cwd())
     print(detect(app) if sys.argv[2] == "auto" else sys.argv[2])
 except LoadError as error:
-    sys.exit(f"{error}\n{error.traceback}")
+    sys.exit(os.linesep.join((str(error), error.traceback)))
 except UnknownInterface as error:
     sys.exit(str(error))
 """

@@ -13,9 +13,9 @@ from trimaran._core import BindError, DataPlane, SnapshotError
 from tests.support.gate import Gate
 from tests.support.snapshots import pool, server, snapshot
 from tests.support.waiting import eventually
-from tests.support.wire import respond
+from tests.support.wire import answering, respond
 
-from .conftest import Gateway, Serve, Start
+from .conftest import Serve, Start
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 BAD = {
@@ -116,29 +116,15 @@ def test_more_connections_than_allowed_wait_outside(serve: Serve, start: Start) 
 
 
 def test_counters_add_up(serve: Serve, start: Start) -> None:
-    def gateway_of(*statuses: str) -> Gateway:
-        answers = iter([respond(b"x", status) for status in statuses])
-        return start(serve(respond()) if not statuses else serve(_in_turn(answers)))
-
-    gateway = gateway_of("200 OK", "302 Found", "404 Not Found", "500 Internal Server Error")
+    statuses = iter(["200 OK", "302 Found", "404 Not Found", "500 Internal Server Error"])
+    gateway = start(serve(answering(lambda request: respond(b"x", next(statuses)))))
     with gateway.connect() as client:
         assert [client.send(GET).message().status for _ in range(4)] == [200, 302, 404, 500]
+    # The last request is counted when its response has been sent.
+    eventually(lambda: gateway.facts().connections == 0, "the connection has ended")
     facts = gateway.facts()
     assert facts.requests_total == 4
-    assert {name: count for name, count in facts.responses_total.items() if count} == {
-        "2xx": 1,
-        "3xx": 1,
-        "4xx": 1,
-        "5xx": 1,
-    }
+    classes = {name: count for name, count in facts.responses_total.items() if count}
+    assert classes == {"2xx": 1, "3xx": 1, "4xx": 1, "5xx": 1}
     assert facts.bytes_in_total == 4 * len(GET)
     assert facts.pools[0].completed_total == facts.pools[0].arrivals_total == 4
-
-
-def _in_turn(answers):  # type: ignore[no-untyped-def]
-    def behave(wire, peer):  # type: ignore[no-untyped-def]
-        for answer in answers:
-            peer.request(wire)
-            wire.send(answer)
-
-    return behave

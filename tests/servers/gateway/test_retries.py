@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from tests.support.closed import closed_address
@@ -16,11 +18,6 @@ FIRST = {"policy": {"name": "first"}, "passive": {"failures": 0, "base_ms": 1, "
 
 def _hangs_up(wire: Wire, peer: Peer) -> None:
     peer.request(wire)
-
-
-def _answers_once(wire: Wire, peer: Peer) -> None:
-    peer.request(wire)
-    wire.send(respond())
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "OPTIONS"])
@@ -68,9 +65,18 @@ def test_tries_have_an_end(serve: Serve, start: Start) -> None:
 def test_a_kept_connection_that_the_server_has_closed_is_not_an_error(
     serve: Serve, start: Start, request_: bytes
 ) -> None:
-    backend = serve(_answers_once)
-    gateway = start(backend, **FIRST)
-    assert [gateway.ask(request_).status for _ in range(20)] == [200] * 20
+    closed = threading.Semaphore(0)
+
+    def answers_once(wire: Wire, peer: Peer) -> None:
+        peer.request(wire)
+        wire.send(respond())
+        wire.close()
+        closed.release()
+
+    gateway = start(serve(answers_once), **FIRST)
+    for _ in range(20):
+        assert gateway.ask(request_).status == 200
+        assert closed.acquire(timeout=20)
 
 
 def test_a_response_that_has_begun_is_not_begun_again(serve: Serve, start: Start) -> None:
