@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from trimaran.config.check import expected_statuses
@@ -29,14 +30,21 @@ class Placed:
     streams_hold_slots: bool
 
 
-def build(loaded: Loaded, pools: Mapping[str, tuple[Pool, Sequence[Placed]]]) -> str:
-    """The snapshot as JSON. `pools` are the settings in force and the servers of each pool."""
+def build(
+    loaded: Loaded, pools: Mapping[str, tuple[Pool, Sequence[Placed]]], certificate_marks: Mapping[str, str]
+) -> str:
+    """The snapshot as JSON.
+
+    `pools` are the settings in force and the servers of each pool. `certificate_marks` are those of `certificate_marks`
+    that are known to be good: files are only read again when their mark has changed.
+    """
     config = loaded.config
     routes = config.routes or ()
     return json.dumps(
         {
             "listeners": [listener(bind) for bind in config.gateway.bind],
             "threads": config.gateway.threads or os.cpu_count() or 1,
+            "tls": _tls(loaded, certificate_marks),
             "http": _http(loaded),
             "access_log": {"format": config.gateway.access_log, "path": config.gateway.access_log_path},
             "routes": [{"host": route.host, "path": route.path, "pool": route.pool} for route in routes]
@@ -44,6 +52,47 @@ def build(loaded: Loaded, pools: Mapping[str, tuple[Pool, Sequence[Placed]]]) ->
             "pools": [_pool(name, pool, servers) for name, (pool, servers) in pools.items()],
         }
     )
+
+
+def certificate_marks(loaded: Loaded) -> dict[str, str]:
+    """What tells the versions of certificate files apart: their times and sizes, by the certificate's file."""
+    tls = loaded.config.gateway.tls
+    return {
+        each.certificate: " ".join(
+            _mark(loaded.directory / file) for file in (each.certificate, each.key, tls.client_ca) if file
+        )
+        for each in tls.certificates
+    }
+
+
+def _mark(file: Path) -> str:
+    try:
+        status = file.stat()
+    except OSError:
+        return "gone"
+    return f"{status.st_mtime_ns}:{status.st_size}:{status.st_ino}"
+
+
+def _tls(loaded: Loaded, marks: Mapping[str, str]) -> dict[str, Any] | None:
+    gateway = loaded.config.gateway
+    tls = gateway.tls
+    if not tls.bind:
+        return None
+    return {
+        "listeners": [listener(bind) for bind in tls.bind],
+        "certificates": [
+            {
+                "certificate": str(loaded.directory / each.certificate),
+                "key": str(loaded.directory / each.key),
+                "mark": marks.get(each.certificate, ""),
+            }
+            for each in tls.certificates
+        ],
+        "client_ca": str(loaded.directory / tls.client_ca) if tls.client_ca else "",
+        "version_min": tls.version_min,
+        "redirect_port": tls.bind[0].port if tls.redirect and gateway.bind else None,
+        "hsts_max_age_s": tls.hsts_max_age_s,
+    }
 
 
 def listener(bind: Bind) -> str:
@@ -61,7 +110,7 @@ def _has_ipv6() -> bool:
 
 def _http(loaded: Loaded) -> dict[str, Any]:
     gateway = loaded.config.gateway
-    elsewhere = {"bind", "threads", "access_log", "access_log_path"}
+    elsewhere = {"bind", "tls", "threads", "access_log", "access_log_path"}
     fields = {field.name: getattr(gateway, field.name) for field in dataclasses.fields(gateway)}
     http = {name: value for name, value in fields.items() if name not in elsewhere}
     http["trusted_proxies"] = list(gateway.trusted_proxies)

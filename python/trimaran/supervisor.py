@@ -21,11 +21,12 @@ import traceback
 from collections.abc import Coroutine
 from contextlib import suppress
 from datetime import datetime
+from operator import attrgetter
 from pathlib import Path
 from typing import IO, Any
 
 from trimaran import __version__, facts, snapshot
-from trimaran._core import BindError, DataPlane
+from trimaran._core import BindError, DataPlane, SnapshotError
 from trimaran.config.check import check
 from trimaran.config.load import Loaded, declarations, load
 from trimaran.config.model import Bind, Config
@@ -45,6 +46,7 @@ from trimaran.steering import Steering
 _GATEWAY_GRACE_S = 4.0
 _SERVER_GRACE_S = 2.0
 _DATABASE_CHECK_S = 1.0
+_CERTIFICATE_CHECK_S = 2.0
 _SOCKET_DIRECTORY_MAX = 60
 """The kernel takes paths of 107 bytes; a server's name with its number takes up to 45."""
 _EVENT_WAIT_MS = 500
@@ -67,6 +69,7 @@ class Supervisor:
         self._tasks: set[asyncio.Task[None]] = set()
         self._stop = asyncio.Event()
         self._stops = 0
+        self._certificate_marks = snapshot.certificate_marks(loaded)
         self.rates: dict[str, float] = {}
         """Requests per second by pool, over the last second or so."""
 
@@ -133,6 +136,7 @@ class Supervisor:
         """Finds out about taken ports before anything is started."""
         config = self.loaded.config
         wanted = [(bind, "gateway.bind", "--bind") for bind in config.gateway.bind]
+        wanted += [(bind, "gateway.tls.bind", "--https") for bind in config.gateway.tls.bind]
         if config.admin.enabled:
             wanted.append((config.admin.bind, "admin.bind", "--admin"))
         for bind, key, flag in wanted:
@@ -195,7 +199,8 @@ class Supervisor:
         try:
             self.plane = DataPlane(self._snapshot())
         except BindError as error:
-            raise PortInUse(", ".join(map(str, self.loaded.config.gateway.bind)), str(error)) from error
+            gateway = self.loaded.config.gateway
+            raise PortInUse(", ".join(map(str, gateway.bind + gateway.tls.bind)), str(error)) from error
 
     def _open_admin(self) -> None:
         config = self.loaded.config.admin
@@ -218,6 +223,8 @@ class Supervisor:
         self._in_background(self._measure_rates())
         if self.nodes:
             self._in_background(self._watch_databases())
+        if self.loaded.config.gateway.tls.bind:
+            self._in_background(self._watch_certificates())
         for group in self.groups.values():
             self._in_background(group.recycle())
             self._in_background(
@@ -252,7 +259,10 @@ class Supervisor:
         return sum(server.in_flight + server.streams for server in found)
 
     def addresses(self) -> list[str]:
-        return self.plane.addresses() if self.plane else []
+        """Where the gateway listens: `127.0.0.1:8000`, `https://127.0.0.1:8443` or `unix:/path`."""
+        bound = self.plane.addresses() if self.plane else []
+        plain = len(self.loaded.config.gateway.bind)
+        return bound[:plain] + [f"https://{address}" for address in bound[plain:]]
 
     def observer(self) -> Observer:
         """What `status` and `metrics` are made from."""
@@ -264,7 +274,7 @@ class Supervisor:
             placed = self.groups[name].placed() if name in self.groups else []
             placed += self.remotes[name].placed() if name in self.remotes else []
             pools[name] = (pool, placed)
-        return snapshot.build(self.loaded, pools)
+        return snapshot.build(self.loaded, pools, self._certificate_marks)
 
     async def scale(self, pool: str, count: int) -> str:
         """Sets a pool's count. Raises TrimaranError outside its range."""
@@ -305,13 +315,14 @@ class Supervisor:
             fixed.append("pools")
             pools = {name: pool for name, pool in pools.items() if name in self.groups or name in self.remotes}
         before, self.loaded = self.loaded, loaded if "pools" not in fixed else self.loaded
+        marks, self._certificate_marks = self._certificate_marks, snapshot.certificate_marks(self.loaded)
         try:
             await asyncio.gather(
                 *(remotes.replace(pools[name]) for name, remotes in self.remotes.items() if name in pools)
             )
             await asyncio.gather(*(group.reload(pools[name]) for name, group in self.groups.items() if name in pools))
         except TrimaranError as error:
-            self.loaded = before
+            self.loaded, self._certificate_marks = before, marks
             self.publish()
             self.journal.decide("app", "keep the old servers", f"the new version does not boot: {error}")
             raise TrimaranError(f"nothing has changed, the old servers go on: {error}") from error
@@ -342,6 +353,24 @@ class Supervisor:
             seconds = max(now.at_ms - last.at_ms, 1) / 1000
             self.rates = {p.name: round((p.arrivals_total - before.get(p.name, 0)) / seconds, 1) for p in now.pools}
             last = now
+
+    async def _watch_certificates(self) -> None:
+        """Takes over certificates whose files have changed. Ones that cannot be used are told of once; the old ones stay."""
+        refused = None
+        while True:
+            await asyncio.sleep(_CERTIFICATE_CHECK_S)
+            before, now = self._certificate_marks, snapshot.certificate_marks(self.loaded)
+            if now in (before, refused):
+                continue
+            self._certificate_marks = now
+            try:
+                self.publish()
+            except SnapshotError as error:
+                self._certificate_marks, refused = before, now
+                self.journal.decide("gateway", "keep the old certificates", str(error))
+            else:
+                changed = ", ".join(name for name, mark in now.items() if before.get(name) != mark)
+                self.journal.decide("gateway", "use new certificates", f"{changed} has changed")
 
     async def _watch_databases(self) -> None:
         while True:
@@ -442,14 +471,16 @@ def _try_bind(bind: Bind, hint: str) -> None:
 
 
 def _url(bind: str) -> str:
+    if bind.startswith("https:"):
+        return f"{bind.replace('[::]', 'localhost')}/"
     return bind if bind.startswith("unix:") else f"http://{bind.replace('[::]', 'localhost')}/"
 
 
 def _changed_fixed_settings(old: Config, new: Config) -> list[str]:
     """Settings that changed and are only read at the start."""
     changed = []
-    for section in ("", "gateway", "admin"):
-        before, after = (getattr(c, section) if section else c for c in (old, new))
+    for section in ("", "gateway", "gateway.tls", "admin"):
+        before, after = (attrgetter(section)(config) if section else config for config in (old, new))
         for name, (_, declaration) in declarations(type(after)).items():
             if not declaration.live and getattr(before, name) != getattr(after, name):
                 changed.append(f"{section}.{name}" if section else name)

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -125,10 +126,10 @@ class Running:
 class Trimaran(Running):
     """An app of one file, which a test may replace, behind Trimaran."""
 
-    def __init__(self, directory: Path, count: str = "2", in_flight_max: int = 0) -> None:
+    def __init__(self, directory: Path, count: str = "2", in_flight_max: int = 0, more: str = "") -> None:
         self.site = directory / "site_under_test.py"
         self.write_app("one")
-        (directory / "trimaran.toml").write_text(SETTINGS.format(count=count, in_flight_max=in_flight_max))
+        (directory / "trimaran.toml").write_text(SETTINGS.format(count=count, in_flight_max=in_flight_max) + more)
         super().__init__(directory, directory / ".trimaran")
 
     def write_app(self, version: str, extra: str = "") -> None:
@@ -155,6 +156,7 @@ class Load:
     port: int
     connections: int = 16
     path: str = "/"
+    tls: ssl.SSLContext | None = None
     answers: Counter[str] = field(default_factory=Counter)
     """How often each body came."""
     failures: list[str] = field(default_factory=list)
@@ -183,7 +185,10 @@ class Load:
             return sum(self.answers.values()) + len(self.failures)
 
     def _run(self) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        if self.tls is None:
+            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        else:
+            connection = http.client.HTTPSConnection("localhost", self.port, context=self.tls, timeout=20)
         while not self._over.is_set():
             try:
                 connection.request("GET", self.path)

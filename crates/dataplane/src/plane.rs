@@ -68,7 +68,9 @@ impl DataPlane {
     pub fn start(snapshot: &str) -> Result<Self, Error> {
         let snapshot = parse(snapshot)?;
         let threads = snapshot.threads.clamp(1, 256);
-        let listeners: Vec<_> = snapshot.listeners.iter().map(|text| Listener::bind(text)).collect::<Result<_, _>>()?;
+        let encrypted = snapshot.tls.iter().flat_map(|tls| &tls.listeners).map(|text| Listener::bind(text, true));
+        let plain = snapshot.listeners.iter().map(|text| Listener::bind(text, false));
+        let listeners: Vec<_> = plain.chain(encrypted).collect::<Result<_, _>>()?;
         if listeners.is_empty() {
             return Err(Error::Snapshot("listeners: none".into()));
         }

@@ -17,10 +17,46 @@ pub struct Snapshot {
     pub listeners: Vec<String>,
     /// Data-plane threads. Fixed at start.
     pub threads: usize,
+    /// `None`: no TLS.
+    pub tls: Option<Tls>,
     pub http: Http,
     pub access_log: AccessLog,
     pub routes: Vec<Route>,
     pub pools: Vec<Pool>,
+}
+
+/// Encryption of the client side.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// Addresses that speak TLS. Fixed at start.
+    pub listeners: Vec<String>,
+    pub certificates: Vec<Certificate>,
+    /// File of authorities that must have signed a client's certificate; empty asks clients for none.
+    pub client_ca: String,
+    pub version_min: TlsVersion,
+    /// Requests in the clear are sent to this port of the same host.
+    pub redirect_port: Option<u16>,
+    /// `Strict-Transport-Security`; zero leaves it out.
+    pub hsts_max_age_s: u64,
+}
+
+/// A certificate chain and its key, in PEM.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Certificate {
+    pub certificate: String,
+    pub key: String,
+    /// Changes with the files; they are only read again when it does.
+    pub mark: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub enum TlsVersion {
+    #[serde(rename = "1.2")]
+    V12,
+    #[serde(rename = "1.3")]
+    V13,
 }
 
 /// Limits and habits of the client side.

@@ -16,9 +16,11 @@ use tokio::task::AbortHandle;
 use crate::error::Error;
 use crate::metrics::use_shard;
 use crate::net::listener::{Accepted, Listener};
+use crate::net::stream::Stream;
 use crate::plane::Plane;
 use crate::servers::flow::serve;
 use crate::servers::http::client::Client;
+use crate::servers::http::refusal::HANDSHAKE;
 use crate::servers::http::request::Peer;
 
 #[derive(Debug)]
@@ -104,19 +106,37 @@ async fn carry(mut letters: UnboundedReceiver<Letter>, connections: Arc<AtomicUs
 }
 
 fn begin(accepted: Accepted, presence: Presence) {
-    let peer = Peer { address: accepted.peer, https: false };
+    let peer = Peer { address: accepted.peer, https: accepted.tls };
     let Ok(stream) = accepted.into_stream() else {
         return;
     };
     let idle = Arc::new(AtomicBool::new(false));
-    let client = Client::new(stream, peer, Arc::clone(&idle));
+    let own_idle = Arc::clone(&idle);
     let (id, plane) = (presence.id, Arc::clone(&presence.plane));
     plane.traffic.mine().connections_total.add(1);
     let task = tokio::spawn(async move {
         let _presence = presence;
-        serve(client, plane).await;
+        let stream = if peer.https { encrypted(stream, &plane).await } else { Some(stream) };
+        if let Some(stream) = stream {
+            serve(Client::new(stream, peer, own_idle), plane).await;
+        }
     });
     OPEN.with_borrow_mut(|open| open.insert(id, (task.abort_handle(), idle)));
+}
+
+/// The stream after its TLS handshake, if there is one in time.
+async fn encrypted(stream: Stream, plane: &Plane) -> Option<Stream> {
+    let (tls, limit_ms) = {
+        let topology = plane.topology();
+        (topology.tls.clone()?, topology.http.head_timeout_ms)
+    };
+    let Stream::Tcp(stream) = stream else { return None };
+    let shaken = tokio::time::timeout(Duration::from_millis(limit_ms), tls.accept(stream)).await;
+    if let Ok(Ok(stream)) = shaken {
+        return Some(Stream::Tls(Box::new(stream)));
+    }
+    plane.traffic.mine().refused[HANDSHAKE].add(1);
+    None
 }
 
 /// Counts a connection for as long as it exists, however it ends.

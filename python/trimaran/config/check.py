@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
+import ssl
 from collections.abc import Iterator
+from pathlib import Path
 
 from trimaran.errors import ConfigError
 
@@ -43,10 +46,12 @@ def expected_statuses(text: str) -> tuple[tuple[int, int], ...]:
 def _problems(loaded: Loaded) -> Iterator[ConfigError]:
     config, source = loaded.config, loaded.source
     gateway = config.gateway
-    if not gateway.bind:
+    addresses = [bind for bind in (*gateway.bind, *gateway.tls.bind) if bind.path is not None or bind.port]
+    if not gateway.bind and not gateway.tls.bind:
         yield ConfigError(source, "gateway.bind", [], "expected at least one address")
-    if len(set(gateway.bind)) < len(gateway.bind):
-        yield ConfigError(source, "gateway.bind", [str(bind) for bind in gateway.bind], "the same address twice")
+    if len(set(addresses)) < len(addresses):
+        yield ConfigError(source, "gateway.bind", [str(bind) for bind in addresses], "the same address twice")
+    yield from _tls_problems(loaded)
     for network in gateway.trusted_proxies:
         try:
             ipaddress.ip_network(network, strict=False)
@@ -83,6 +88,45 @@ def _problems(loaded: Loaded) -> Iterator[ConfigError]:
             yield ConfigError(source, f"databases.{name}", None, "expected a name of small letters, digits and _")
         if database.nodes != "embedded" and len(database.nodes) != 1:
             yield ConfigError(source, f"databases.{name}.nodes", list(database.nodes), 'expected "embedded" or one DSN')
+
+
+def _tls_problems(loaded: Loaded) -> Iterator[ConfigError]:
+    tls, source = loaded.config.gateway.tls, loaded.source
+    if tls.bind and not tls.certificates:
+        yield ConfigError(source, "gateway.tls.certificates", None, "expected at least one, to speak HTTPS")
+    for bind in tls.bind:
+        if bind.path is not None:
+            yield ConfigError(source, "gateway.tls.bind", str(bind), "expected an address like :443")
+    for at, certificate in enumerate(tls.certificates):
+        key = f"gateway.tls.certificates[{at}]"
+        if problem := _certificate_problem(
+            loaded.directory / certificate.certificate, loaded.directory / certificate.key
+        ):
+            yield ConfigError(source, key, certificate.certificate or None, problem)
+    if tls.client_ca:
+        try:
+            ssl.create_default_context(cafile=loaded.directory / tls.client_ca)
+        except (OSError, ssl.SSLError) as error:
+            expected = f"expected a PEM file of authorities: {error}"
+            yield ConfigError(source, "gateway.tls.client_ca", tls.client_ca, expected)
+
+
+def _certificate_problem(certificate: Path, key: Path) -> str | None:
+    """Why the files cannot be used, found out by loading them."""
+
+    def no_password() -> str:
+        raise ValueError("the key is encrypted")
+
+    for file in (certificate, key):
+        if not file.is_file():
+            return f"expected PEM files for certificate and key; there is no file {file}"
+        if not os.access(file, os.R_OK):
+            return f"expected PEM files for certificate and key; {file} may not be read"
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, no_password)
+    except (OSError, ValueError, ssl.SSLError) as error:
+        return f"expected a PEM certificate and its key, not encrypted: {error}"
+    return None
 
 
 def _pool_problems(pool: Pool, key: str, source: str) -> Iterator[ConfigError]:

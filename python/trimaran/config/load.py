@@ -110,11 +110,7 @@ def _value(kind: Any, declaration: Declaration, value: object, key: str, source:
     origin, arguments = get_origin(kind), get_args(kind)
     if dataclasses.is_dataclass(kind) and "setting" in dataclasses.fields(kind)[0].metadata:
         return cast(object, _table(cast(type[Any], kind), value, key + ".", source))
-    if (
-        origin is tuple
-        and dataclasses.is_dataclass(arguments[0])
-        and "setting" in dataclasses.fields(arguments[0])[0].metadata
-    ):
+    if is_list_of_tables(kind):
         if not isinstance(value, list):
             raise ConfigError(source, key, value, f"tables, each written as [[{key}]]")
         return tuple(
@@ -135,6 +131,16 @@ def _value(kind: Any, declaration: Declaration, value: object, key: str, source:
 def _is_mapping_of_tables(kind: Any) -> bool:
     arguments = get_args(kind)
     return len(arguments) == 2 and dataclasses.is_dataclass(arguments[1])
+
+
+def is_list_of_tables(kind: Any) -> bool:
+    """Whether a setting is written as [[tables]]."""
+    arguments = get_args(kind)
+    return (
+        get_origin(kind) is tuple
+        and dataclasses.is_dataclass(arguments[0])
+        and "setting" in dataclasses.fields(arguments[0])[0].metadata
+    )
 
 
 def _unknown(key: str, known: Mapping[str, object]) -> str:
@@ -169,9 +175,7 @@ def dotted_names(cls: type, prefix: str = "") -> dict[str, Declaration]:
     for name, (kind, declaration) in declarations(cls).items():
         if dataclasses.is_dataclass(kind) and "setting" in dataclasses.fields(kind)[0].metadata:
             names |= dotted_names(cast(type, kind), f"{prefix}{name}.")
-        elif not _is_mapping_of_tables(kind) and not (
-            get_origin(kind) is tuple and dataclasses.is_dataclass(get_args(kind)[0]) and name == "routes"
-        ):
+        elif not _is_mapping_of_tables(kind) and not is_list_of_tables(kind):
             names[prefix + name] = declaration
     return names
 

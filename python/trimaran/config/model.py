@@ -82,12 +82,35 @@ class Remote:
 
 
 @dataclass(frozen=True, slots=True)
+class Certificate:
+    """One certificate for TLS. Which one a client gets is decided by the name it asks for; the first is for all others."""
+
+    certificate: str = setting("", "PEM file with the certificate and those that lead to its authority.")
+    key: str = setting("", "PEM file with the private key, not encrypted.")
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """HTTPS. Certificates are read again when their files change."""
+
+    bind: tuple[Bind, ...] = setting((), "Addresses that speak HTTPS, like :443.", flag="--https", live=False)
+    certificates: tuple[Certificate, ...] = setting((), "Certificates and their keys.")
+    client_ca: str = setting("", "PEM file of authorities; clients must have a certificate from one of them.")
+    version_min: Literal["1.2", "1.3"] = setting("1.2", "Lowest version of TLS.")
+    redirect: bool = setting(True, "Whether requests to gateway.bind are sent to HTTPS, once it is on.")
+    hsts_max_age_s: int = setting(
+        0, "Tells browsers to come by HTTPS only, for this long (Strict-Transport-Security); 0 does not.", minimum=0
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Gateway:
     """The HTTP listener: where it listens and what it accepts."""
 
     bind: tuple[Bind, ...] = setting(
         (Bind("127.0.0.1", 8000),), "Addresses the gateway listens on.", flag="--bind", live=False
     )
+    tls: Tls = setting(Tls, "HTTPS.")
     threads: int = setting(0, "Data-plane threads; 0 means one per core.", minimum=0, maximum=256, live=False)
     trusted_proxies: tuple[str, ...] = setting(
         (), "Networks (CIDR) whose Forwarded and X-Forwarded-* fields and request ids are believed."

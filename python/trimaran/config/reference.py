@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast, get_args, get_origin
 
-from .load import declarations
-from .model import Bind, Config, Count, Database, Declaration, Pool, Remote, Route
+from .load import declarations, is_list_of_tables
+from .model import Bind, Config, Count, Database, Declaration, Pool, Remote
 
-_NAMED = {"pools": Pool, "databases": Database, "routes": Route}
+_NAMED = {"pools": Pool, "databases": Database}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +42,11 @@ def _entries(cls: type, prefix: str) -> Iterator[Entry]:
     for name, (kind, declaration) in declarations(cls).items():
         if dataclasses.is_dataclass(kind) and "setting" in dataclasses.fields(kind)[0].metadata:
             yield from _entries(cast(type, kind), f"{prefix}{name}.")
+        elif is_list_of_tables(kind):
+            yield from _entries(get_args(kind)[0], f"{prefix}{name}[].")
         elif name in _NAMED and cls is Config:
             if name != "pools":
-                yield from _entries(_NAMED[name], f"{name}{'[]' if name == 'routes' else '.NAME'}.")
+                yield from _entries(_NAMED[name], f"{name}.NAME.")
         else:
             yield Entry(
                 prefix + name,

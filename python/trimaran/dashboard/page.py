@@ -116,4 +116,4 @@ def _classes(status: Status) -> str:
 
 
 def _url(address: str) -> str:
-    return address if address.startswith("unix:") else f"http://{address}/"
+    return address if address.startswith(("unix:", "https:")) else f"http://{address}/"

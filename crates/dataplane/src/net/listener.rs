@@ -20,6 +20,7 @@ const BACKLOG: i32 = 4096;
 pub struct Listener {
     socket: Socket,
     address: Address,
+    tls: bool,
 }
 
 /// An accepted connection that belongs to no event loop yet.
@@ -28,15 +29,17 @@ pub struct Accepted {
     socket: Socket,
     /// The other end; a client on a Unix socket counts as local.
     pub peer: IpAddr,
+    /// The client is expected to begin with a TLS handshake.
+    pub tls: bool,
 }
 
 impl Listener {
-    pub fn bind(text: &str) -> Result<Self, Error> {
+    pub fn bind(text: &str, tls: bool) -> Result<Self, Error> {
         let wanted = Address::parse(text).map_err(Error::Snapshot)?;
-        Self::open(&wanted).map_err(|source| Error::Bind { address: text.to_owned(), source })
+        Self::open(&wanted, tls).map_err(|source| Error::Bind { address: text.to_owned(), source })
     }
 
-    fn open(wanted: &Address) -> io::Result<Self> {
+    fn open(wanted: &Address, tls: bool) -> io::Result<Self> {
         let (socket, address) = match wanted {
             Address::Tcp(address) => {
                 let socket = Socket::new(Domain::for_address(*address), Type::STREAM, None)?;
@@ -57,7 +60,7 @@ impl Listener {
         };
         socket.set_nonblocking(true)?;
         socket.listen(BACKLOG)?;
-        Ok(Self { socket, address })
+        Ok(Self { socket, address, tls })
     }
 
     /// The bound address, with the real port where port 0 was asked for.
@@ -70,7 +73,7 @@ impl Listener {
         let (socket, from) = self.socket.accept()?;
         let peer = from.as_socket().map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |address| canonical(address.ip()));
         socket.set_nonblocking(true)?;
-        Ok(Accepted { socket, peer })
+        Ok(Accepted { socket, peer, tls: self.tls })
     }
 }
 

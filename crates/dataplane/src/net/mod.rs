@@ -4,3 +4,4 @@ pub mod address;
 pub mod listener;
 pub mod network;
 pub mod stream;
+pub mod tls;

@@ -1,4 +1,4 @@
-//! One stream type over TCP and Unix sockets, read and written by polling, so that one task can do both at once.
+//! One stream type over TCP, TLS and Unix sockets, read and written by polling, so that one task can do both at once.
 
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
@@ -8,6 +8,7 @@ use std::task::{Context, Poll, Waker};
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::server::TlsStream;
 
 use super::address::Address;
 
@@ -15,6 +16,8 @@ use super::address::Address;
 pub enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
+    /// Only from clients.
+    Tls(Box<TlsStream<TcpStream>>),
 }
 
 impl Stream {
@@ -36,6 +39,7 @@ impl Stream {
         let polled = match self {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, &mut into),
             Self::Unix(stream) => Pin::new(stream).poll_read(cx, &mut into),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, &mut into),
         };
         polled.map_ok(|()| into.filled().len())
     }
@@ -44,6 +48,15 @@ impl Stream {
         match self {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    /// Ready when all that was written is with the kernel. TLS may still hold some of it; the others never do.
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => Poll::Ready(Ok(())),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
@@ -51,14 +64,19 @@ impl Stream {
         match self {
             Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
             Self::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
+            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
         }
     }
 
-    /// Ready when a read would not wait: data, the end, or an error.
+    /// Ready when a read would not wait: data, the end, or an error. With TLS it may be only a part of something.
     pub fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Tcp(stream) => stream.poll_read_ready(cx),
             Self::Unix(stream) => stream.poll_read_ready(cx),
+            Self::Tls(stream) => match stream.get_ref() {
+                (socket, session) if session.wants_read() => socket.poll_read_ready(cx),
+                _ => Poll::Ready(Ok(())),
+            },
         }
     }
 
@@ -67,12 +85,14 @@ impl Stream {
         self.poll_read_ready(&mut Context::from_waker(Waker::noop())).is_ready()
     }
 
-    /// Whether the other side has closed, or at least finished sending, with nothing left to read.
+    /// Whether the other side is seen to have closed, or at least finished sending, with nothing left to read. With TLS
+    /// only a read can tell.
     pub fn is_at_end(&self) -> bool {
         let mut byte = [MaybeUninit::uninit(); 1];
         let peeked = match self {
             Self::Tcp(stream) => SockRef::from(stream).peek(&mut byte),
             Self::Unix(stream) => SockRef::from(stream).peek(&mut byte),
+            Self::Tls(_) => return false,
         };
         match peeked {
             Ok(count) => count == 0,
@@ -81,11 +101,16 @@ impl Stream {
     }
 
     /// Says that nothing more will be sent; the other side may go on sending.
-    pub fn finish_sending(&self) {
+    pub fn finish_sending(&mut self) {
         // The peer may be gone already, which is as good.
         let _ = match self {
-            Self::Tcp(stream) => SockRef::from(stream).shutdown(std::net::Shutdown::Write),
-            Self::Unix(stream) => SockRef::from(stream).shutdown(std::net::Shutdown::Write),
+            Self::Tcp(stream) => SockRef::from(&*stream).shutdown(std::net::Shutdown::Write),
+            Self::Unix(stream) => SockRef::from(&*stream).shutdown(std::net::Shutdown::Write),
+            Self::Tls(stream) => {
+                // What the kernel does not take at once, a client that does not read would not get anyway.
+                let _ = Pin::new(stream).poll_shutdown(&mut Context::from_waker(Waker::noop()));
+                Ok(())
+            }
         };
     }
 }

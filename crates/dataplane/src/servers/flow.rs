@@ -84,9 +84,14 @@ async fn handle(client: &mut Client, plane: &Arc<Plane>, head_length: usize) -> 
     };
     client.consume(head_length);
     plane.traffic.mine().requests.add(1);
-    request.pool.counters.mine().arrivals.add(1);
 
     let mut trail = Trail::default();
+    if let Some(location) = request.redirect.take() {
+        let report = redirect(client, plane, &request, &location, &http).await;
+        record(plane, &request, &report, &trail, now_us() - start_us);
+        return report.next;
+    }
+    request.pool.counters.mine().arrivals.add(1);
     let report = match body(client, &mut request, &http).await {
         Ok(mut source) => respond(client, plane, &request, &mut source, &http, &mut trail).await,
         Err(refusal) => refuse(client, plane, &request, refusal, false, &http).await,
@@ -325,6 +330,28 @@ async fn refuse(
         Err(_) => Next::Close,
     };
     Report { status: refusal.status(), bytes_out: out.len() as u64, next }
+}
+
+/// Sends a client to where its request is encrypted. The method stays what it was.
+async fn redirect(client: &mut Client, plane: &Plane, request: &Request, location: &str, http: &Http) -> Report {
+    const STATUS: u16 = 308;
+    let keep = request.keep_alive && request.body == BodyFraming::Empty && !plane.is_stopping();
+    let connection = match (keep, request.is_http11) {
+        (true, true) => "",
+        (true, false) => "Connection: keep-alive\r\n",
+        (false, _) => "Connection: close\r\n",
+    };
+    let out = format!(
+        "HTTP/1.1 {STATUS} Permanent Redirect\r\nLocation: {location}\r\nContent-Length: 0\r\n{connection}\r\n"
+    );
+    plane.traffic.mine().answered(STATUS);
+    client.deadline.set(Instant::now(), http.write_timeout_ms);
+    let next = match client.write_all(out.as_bytes()).await {
+        Ok(()) if keep => Next::Request,
+        Ok(()) => Next::Linger,
+        Err(_) => Next::Close,
+    };
+    Report { status: STATUS, bytes_out: out.len() as u64, next }
 }
 
 /// Answers what could not be read as a request; the connection cannot be trusted after that.

@@ -11,12 +11,14 @@ use crate::error::Error;
 use crate::events::Events;
 use crate::net::address::Address;
 use crate::net::network::Network;
+use crate::net::tls::Tls;
 use crate::snapshot::{self, Http, Snapshot};
 
 /// Replaced as a whole; pools and servers in it live on while their names stay.
 #[derive(Debug)]
 pub struct Topology {
     pub http: Arc<Http>,
+    pub tls: Option<Arc<Tls>>,
     pub trusted_proxies: Vec<Network>,
     pub router: Router,
     pub pools: Vec<Arc<Pool>>,
@@ -32,7 +34,9 @@ struct Prepared {
 impl Topology {
     /// Builds from a snapshot; pools and servers of `previous` are taken over by name. On an error nothing has changed.
     pub fn build(snapshot: Snapshot, previous: Option<&Self>, events: &Arc<Events>) -> Result<Self, Error> {
-        let Snapshot { threads, http, routes, pools, .. } = snapshot;
+        let Snapshot { threads, tls, http, routes, pools, .. } = snapshot;
+        let known_tls = previous.and_then(|topology| topology.tls.as_deref());
+        let tls = tls.map(|settings| Tls::build(settings, known_tls)).transpose()?.map(Arc::new);
         let trusted_proxies = http
             .trusted_proxies
             .iter()
@@ -69,7 +73,7 @@ impl Topology {
                 pool
             })
             .collect();
-        Ok(Self { http: Arc::new(http), trusted_proxies, router, pools })
+        Ok(Self { http: Arc::new(http), tls, trusted_proxies, router, pools })
     }
 }
 

@@ -151,7 +151,10 @@ impl Client {
                     }
                 }
             }
-            Poll::Ready(Ok(()))
+            match self.stream.poll_flush(cx) {
+                Poll::Ready(flushed) => Poll::Ready(flushed),
+                Poll::Pending => self.deadline.poll_passed(cx).map(|()| Err(io::ErrorKind::TimedOut.into())),
+            }
         })
         .await
     }

@@ -29,7 +29,7 @@ pub enum Refusal {
 }
 
 /// Causes in the order of `Refusal::cause`; the names of the counters.
-pub const CAUSES: [&str; 12] = [
+pub const CAUSES: [&str; 13] = [
     "bad_request",
     "head_too_large",
     "body_too_large",
@@ -42,7 +42,11 @@ pub const CAUSES: [&str; 12] = [
     "queue_timeout",
     "bad_gateway",
     "gateway_timeout",
+    "tls_handshake",
 ];
+
+/// Index into `CAUSES` of a connection that failed before its first request.
+pub const HANDSHAKE: usize = 12;
 
 impl Refusal {
     pub fn status(self) -> u16 {

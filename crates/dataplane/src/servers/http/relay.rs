@@ -108,7 +108,7 @@ impl Outbound {
                 Err(error) => return Poll::Ready(Err(error)),
             }
         }
-        Poll::Ready(Ok(()))
+        client.stream.poll_flush(cx)
     }
 
     fn sent(&mut self, count: usize) {

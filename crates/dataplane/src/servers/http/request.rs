@@ -10,11 +10,14 @@ use super::fields::{Known, has_bare_lf, length, list};
 use super::forwarded::{Claims, Origin, is_trusted};
 use super::refusal::Refusal;
 use crate::access_log::LogFields;
+use crate::net::tls::Tls;
 use crate::request_id::RequestId;
 use crate::servers::pool::Pool;
 use crate::servers::router::normal_host;
 use crate::servers::topology::Topology;
 
+/// Authorities that check whether a host is ours ask in the clear, and must get the app's answer (RFC 8555, section 8.3).
+const ACME: &[u8] = b"/.well-known/acme-challenge/";
 /// Most fields that settings allow.
 const FIELDS_MAX: usize = 256;
 
@@ -45,6 +48,10 @@ pub struct Request {
     /// Repeating it has no effect beyond the first time (RFC 9110, section 9.2.2).
     pub idempotent: bool,
     pub id: RequestId,
+    /// In the clear, but this is where it should have come.
+    pub redirect: Option<String>,
+    /// What a browser should be told about encryption, in seconds.
+    pub hsts_max_age_s: Option<u64>,
     pub log: Option<Box<LogFields>>,
 }
 
@@ -221,6 +228,11 @@ impl Request {
             Origin::direct(peer.address, peer.https)
         };
         let path = target.split(|byte| *byte == b'?').next().unwrap_or(target);
+        let tls = topology.tls.as_deref();
+        let redirect_port = tls.and_then(Tls::redirect_port).filter(|_| !origin.https && !path.starts_with(ACME));
+        if redirect_port.is_some() && host.is_empty() {
+            return Err(Refusal::BadRequest("no Host"));
+        }
         let pool = topology.router.route(&normal_host(host), path).ok_or(Refusal::NoRoute)?;
         let id = message.request_id.filter(|_| trusted).and_then(RequestId::accept).unwrap_or_else(RequestId::fresh);
         let upgrade = message.upgrade(http11);
@@ -253,9 +265,23 @@ impl Request {
             is_head: method == "HEAD",
             idempotent: matches!(method, "GET" | "HEAD" | "OPTIONS" | "TRACE" | "PUT" | "DELETE"),
             id,
+            redirect: redirect_port.map(|port| encrypted_location(host, port, target)),
+            hsts_max_age_s: tls.and_then(Tls::hsts_max_age_s).filter(|_| origin.https),
             log: wants_log.then(|| LogFields::of(method, raw_target, host, origin.client, http11, parsed.headers)),
         })
     }
+}
+
+/// The same page, encrypted.
+fn encrypted_location(host: &[u8], port: u16, target: &[u8]) -> String {
+    let name_end = if host.starts_with(b"[") {
+        memchr::memchr(b']', host).map_or(host.len(), |at| at + 1)
+    } else {
+        memchr::memchr(b':', host).unwrap_or(host.len())
+    };
+    let name = String::from_utf8_lossy(&host[..name_end]);
+    let target = if target == b"*" { "/".into() } else { String::from_utf8_lossy(target) };
+    if port == 443 { format!("https://{name}{target}") } else { format!("https://{name}:{port}{target}") }
 }
 
 /// Copies the fields that are the app's business.

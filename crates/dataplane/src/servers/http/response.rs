@@ -199,6 +199,12 @@ fn write_fields(
             }
         }
     }
+    if let Some(seconds) = request.hsts_max_age_s.filter(|_| response.status >= 200) {
+        // The app may say it by itself.
+        if !fields.iter().any(|field| field.name.eq_ignore_ascii_case("strict-transport-security")) {
+            out.extend_from_slice(format!("Strict-Transport-Security: max-age={seconds}\r\n").as_bytes());
+        }
+    }
     let chunked = response.framing == Framing::Chunked && response.emission == Emission::Verbatim;
     // To HEAD, the fields are those of GET (RFC 9110, section 9.3.2).
     if chunked || response.emission == Emission::Enchunk || (request.is_head && message.chunked && request.is_http11) {

@@ -67,6 +67,9 @@ impl Flow {
             }
             moved = true;
         }
+        if let Poll::Ready(flushed) = to.poll_flush(cx) {
+            flushed?;
+        }
         if self.ended && self.buffer.is_none() && !self.closed {
             to.finish_sending();
             self.closed = true;
