@@ -44,6 +44,15 @@ UNFIT = {
     ),
     "pool named like a path": ("[pools.'../x']\napp = 'a:b'\n[[routes]]\npool = '../x'", ["pools.../x", "letters"]),
     "network": ("app = 'a:b'\n[gateway]\ntrusted_proxies = ['10/99']", ["gateway.trusted_proxies", "10.0.0.0/8"]),
+    "limit by what": (
+        "app = 'a:b'\n[[gateway.rate_limits]]\nby = 'face'",
+        ["gateway.rate_limits[0].by", "header:NAME"],
+    ),
+    "limit where": (
+        "app = 'a:b'\n[[gateway.rate_limits]]\npath = 'x'",
+        ["gateway.rate_limits[0].path", "begins with /"],
+    ),
+    "https by socket": ("app = 'a:b'\n[gateway.tls]\nbind = ['unix:/x']", ["gateway.tls.bind", ":443"]),
     "hash": ("app = 'a:b'\n[servers]\nhash_by = 'header:'", ["servers.hash_by", "header:NAME"]),
 }
 

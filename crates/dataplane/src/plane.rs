@@ -1,6 +1,8 @@
 //! The data plane as a whole: listeners, threads, the current topology, and the way down and up for Python.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -34,6 +36,8 @@ pub struct Plane {
     pub events: Arc<Events>,
     /// Open client connections.
     pub connections: AtomicUsize,
+    /// Open connections by client, while there is a limit on them.
+    pub clients: Mutex<HashMap<IpAddr, u32>>,
     /// Rings when a connection has ended, for an acceptor that waits because there were too many.
     pub connection_ended: Notify,
     stopping: AtomicBool,
@@ -42,6 +46,26 @@ pub struct Plane {
 impl Plane {
     pub fn topology(&self) -> Guard<Arc<Topology>> {
         self.topology.load()
+    }
+
+    /// Takes note of one more connection of a client. False: it has as many as it may.
+    pub fn admit(&self, client: IpAddr, most: u32) -> bool {
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = clients.entry(client).or_default();
+        let admitted = *open < most;
+        *open += u32::from(admitted);
+        admitted
+    }
+
+    /// One connection less of a client that was admitted.
+    pub fn dismiss(&self, client: IpAddr) {
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Entry::Occupied(mut open) = clients.entry(client) {
+            *open.get_mut() -= 1;
+            if *open.get() == 0 {
+                open.remove();
+            }
+        }
     }
 
     pub fn is_stopping(&self) -> bool {
@@ -84,6 +108,7 @@ impl DataPlane {
             access_log,
             events,
             connections: AtomicUsize::new(0),
+            clients: Mutex::default(),
             connection_ended: Notify::new(),
             stopping: AtomicBool::new(false),
         });

@@ -81,6 +81,44 @@ pub struct Http {
     pub write_timeout_ms: u64,
     pub keep_alive_timeout_ms: u64,
     pub stream_idle_timeout_ms: u64,
+    /// Of one client address; zero means no limit.
+    #[serde(default)]
+    pub connections_per_client_max: u32,
+    #[serde(default)]
+    pub rate_limits: Vec<RateLimit>,
+}
+
+/// How many requests each client may send.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RateLimit {
+    /// Path prefix, matched on whole segments.
+    pub path: String,
+    pub by: LimitBy,
+    /// Above zero.
+    pub requests_per_s: f64,
+    /// Requests that may come at once.
+    pub burst: u32,
+}
+
+/// What tells clients apart: `client` (the address) or `header:NAME`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum LimitBy {
+    Client,
+    Header(String),
+}
+
+impl TryFrom<String> for LimitBy {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        match text.split_once(':') {
+            None if text == "client" => Ok(Self::Client),
+            Some(("header", name)) if !name.is_empty() => Ok(Self::Header(name.to_owned())),
+            _ => Err(format!("by: expected client or header:NAME, got {text:?}")),
+        }
+    }
 }
 
 /// Which fields tell the app who asked.

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -20,8 +21,10 @@ use crate::net::stream::Stream;
 use crate::plane::Plane;
 use crate::servers::flow::serve;
 use crate::servers::http::client::Client;
-use crate::servers::http::refusal::HANDSHAKE;
+use crate::servers::http::forwarded::is_trusted;
+use crate::servers::http::refusal::{CONNECTIONS, HANDSHAKE};
 use crate::servers::http::request::Peer;
+use crate::servers::rate_limit::household;
 
 #[derive(Debug)]
 pub struct Worker {
@@ -91,9 +94,15 @@ async fn carry(mut letters: UnboundedReceiver<Letter>, connections: Arc<AtomicUs
         match letter {
             Letter::Connection(accepted) => {
                 next_id += 1;
-                let presence =
-                    Presence { id: next_id, connections: Arc::clone(&connections), plane: Arc::clone(&plane) };
-                begin(accepted, presence);
+                let mut presence = Presence {
+                    id: next_id,
+                    connections: Arc::clone(&connections),
+                    plane: Arc::clone(&plane),
+                    client: None,
+                };
+                if presence.is_admitted(accepted.peer) {
+                    begin(accepted, presence);
+                }
             }
             Letter::CloseIdle => OPEN.with_borrow(|open| {
                 for (task, _) in open.values().filter(|(_, idle)| idle.load(Ordering::Relaxed)) {
@@ -144,10 +153,34 @@ struct Presence {
     id: u64,
     connections: Arc<AtomicUsize>,
     plane: Arc<Plane>,
+    /// Who is counted, where there is a limit for each client.
+    client: Option<IpAddr>,
+}
+
+impl Presence {
+    /// Whether this client may have one more connection. Trusted proxies speak for many.
+    fn is_admitted(&mut self, peer: IpAddr) -> bool {
+        let topology = self.plane.topology();
+        let most = topology.http.connections_per_client_max;
+        if most == 0 || is_trusted(&topology.trusted_proxies, peer) {
+            return true;
+        }
+        let client = household(peer);
+        let admitted = self.plane.admit(client, most);
+        if admitted {
+            self.client = Some(client);
+        } else {
+            self.plane.traffic.mine().refused[CONNECTIONS].add(1);
+        }
+        admitted
+    }
 }
 
 impl Drop for Presence {
     fn drop(&mut self) {
+        if let Some(client) = self.client {
+            self.plane.dismiss(client);
+        }
         self.connections.fetch_sub(1, Ordering::Relaxed);
         self.plane.connections.fetch_sub(1, Ordering::SeqCst);
         self.plane.connection_ended.notify_one();

@@ -14,6 +14,7 @@ from trimaran.errors import ConfigError
 from .load import Loaded
 from .model import Bind, Pool
 
+_FIELD_NAME = "[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 LOOPBACK_NAMES = ("localhost",)
 
 
@@ -52,6 +53,13 @@ def _problems(loaded: Loaded) -> Iterator[ConfigError]:
     if len(set(addresses)) < len(addresses):
         yield ConfigError(source, "gateway.bind", [str(bind) for bind in addresses], "the same address twice")
     yield from _tls_problems(loaded)
+    for at, limit in enumerate(gateway.rate_limits):
+        if not limit.path.startswith("/"):
+            yield ConfigError(
+                source, f"gateway.rate_limits[{at}].path", limit.path, "expected a path that begins with /"
+            )
+        if not re.fullmatch(rf"client|header:{_FIELD_NAME}", limit.by):
+            yield ConfigError(source, f"gateway.rate_limits[{at}].by", limit.by, "expected client or header:NAME")
     for network in gateway.trusted_proxies:
         try:
             ipaddress.ip_network(network, strict=False)
@@ -136,7 +144,7 @@ def _pool_problems(pool: Pool, key: str, source: str) -> Iterator[ConfigError]:
         yield ConfigError(source, f"{key}.app", pool.app, "expected module:attribute, like mysite.wsgi:application")
     if pool.app and pool.count.least < 1:
         yield ConfigError(source, f"{key}.count", str(pool.count), "expected at least one server")
-    if not re.fullmatch(r"client|path|(header|cookie):[!#$%&'*+.^_`|~0-9A-Za-z-]+", pool.hash_by):
+    if not re.fullmatch(rf"client|path|(header|cookie):{_FIELD_NAME}", pool.hash_by):
         expected = "expected client, path, header:NAME or cookie:NAME"
         yield ConfigError(source, f"{key}.hash_by", pool.hash_by, expected)
     health = pool.health

@@ -104,6 +104,18 @@ class Tls:
 
 
 @dataclass(frozen=True, slots=True)
+class RateLimit:
+    """How many requests each client may send; more get 429."""
+
+    path: str = setting("/", "Path prefix that it is for, matched on whole segments.")
+    by: str = setting(
+        "client", "What tells clients apart: client (the address) or header:NAME, and the address of those without."
+    )
+    requests_per_s: float = setting(10.0, "Requests per second in the long run.", minimum=0.001, maximum=1_000_000)
+    burst: int = setting(20, "Requests that may come at once.", minimum=1, maximum=1_000_000)
+
+
+@dataclass(frozen=True, slots=True)
 class Gateway:
     """The HTTP listener: where it listens and what it accepts."""
 
@@ -119,6 +131,12 @@ class Gateway:
         "x", "Fields that tell the app who asked: X-Forwarded-*, Forwarded (RFC 7239), or both."
     )
     connections_max: int = setting(20_000, "Open client connections; further ones wait to be accepted.", minimum=1)
+    connections_per_client_max: int = setting(
+        0,
+        "Open connections of one client address (IPv6: /64); 0 means no limit. Trusted proxies are exempt.",
+        minimum=0,
+    )
+    rate_limits: tuple[RateLimit, ...] = setting((), "How many requests each client may send.")
     head_max_bytes: int = setting(32_768, "Largest request head.", minimum=1_024, maximum=1_048_576)
     fields_max: int = setting(100, "Most header fields in one head.", minimum=8, maximum=256)
     body_max_bytes: int = setting(104_857_600, "Largest request body; 0 means no limit.", minimum=0)

@@ -91,6 +91,12 @@ async fn handle(client: &mut Client, plane: &Arc<Plane>, head_length: usize) -> 
         record(plane, &request, &report, &trail, now_us() - start_us);
         return report.next;
     }
+    if let Some(seconds) = request.limited_s {
+        let body_used_up = request.body == BodyFraming::Empty;
+        let report = refuse(client, plane, &request, Refusal::TooManyRequests(seconds), body_used_up, &http).await;
+        record(plane, &request, &report, &trail, now_us() - start_us);
+        return report.next;
+    }
     request.pool.counters.mine().arrivals.add(1);
     let report = match body(client, &mut request, &http).await {
         Ok(mut source) => respond(client, plane, &request, &mut source, &http, &mut trail).await,

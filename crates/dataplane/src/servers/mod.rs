@@ -7,6 +7,7 @@ pub mod http;
 pub mod pool;
 pub mod probe;
 pub mod queue;
+pub mod rate_limit;
 pub mod retry;
 pub mod router;
 pub mod server;

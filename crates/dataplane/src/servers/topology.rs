@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::pool::Pool;
+use super::rate_limit::Limit;
 use super::router::Router;
 use super::server::Server;
 use super::view::{Member, View};
@@ -19,6 +20,7 @@ use crate::snapshot::{self, Http, Snapshot};
 pub struct Topology {
     pub http: Arc<Http>,
     pub tls: Option<Arc<Tls>>,
+    pub limits: Vec<Arc<Limit>>,
     pub trusted_proxies: Vec<Network>,
     pub router: Router,
     pub pools: Vec<Arc<Pool>>,
@@ -35,6 +37,10 @@ impl Topology {
     /// Builds from a snapshot; pools and servers of `previous` are taken over by name. On an error nothing has changed.
     pub fn build(snapshot: Snapshot, previous: Option<&Self>, events: &Arc<Events>) -> Result<Self, Error> {
         let Snapshot { threads, tls, http, routes, pools, .. } = snapshot;
+        if let Some(limit) = http.rate_limits.iter().find(|limit| !(limit.requests_per_s > 0.0 && limit.burst > 0)) {
+            return Err(Error::Snapshot(format!("rate_limits: {limit:?}: rate and burst must be positive")));
+        }
+        let limits = Limit::build(&http.rate_limits, previous.map_or(&[], |topology| &topology.limits));
         let known_tls = previous.and_then(|topology| topology.tls.as_deref());
         let tls = tls.map(|settings| Tls::build(settings, known_tls)).transpose()?.map(Arc::new);
         let trusted_proxies = http
@@ -73,7 +79,7 @@ impl Topology {
                 pool
             })
             .collect();
-        Ok(Self { http: Arc::new(http), tls, trusted_proxies, router, pools })
+        Ok(Self { http: Arc::new(http), tls, limits, trusted_proxies, router, pools })
     }
 }
 

@@ -19,6 +19,8 @@ pub enum Refusal {
     TransferCodingUnknown,
     VersionNotSupported,
     NoRoute,
+    /// The client has sent more than its rate allows; the seconds until it may go on.
+    TooManyRequests(u32),
     /// The body could not be spooled to disk.
     SpoolFailed,
     QueueFull,
@@ -29,7 +31,7 @@ pub enum Refusal {
 }
 
 /// Causes in the order of `Refusal::cause`; the names of the counters.
-pub const CAUSES: [&str; 13] = [
+pub const CAUSES: [&str; 15] = [
     "bad_request",
     "head_too_large",
     "body_too_large",
@@ -43,10 +45,14 @@ pub const CAUSES: [&str; 13] = [
     "bad_gateway",
     "gateway_timeout",
     "tls_handshake",
+    "rate_limit",
+    "connections_per_client",
 ];
 
 /// Index into `CAUSES` of a connection that failed before its first request.
 pub const HANDSHAKE: usize = 12;
+/// Index into `CAUSES` of a connection too many.
+pub const CONNECTIONS: usize = 14;
 
 impl Refusal {
     pub fn status(self) -> u16 {
@@ -57,6 +63,7 @@ impl Refusal {
             Self::RequestTimeout => 408,
             Self::BodyTooLarge => 413,
             Self::ExpectationFailed => 417,
+            Self::TooManyRequests(_) => 429,
             Self::HeadTooLarge | Self::TooManyFields => 431,
             Self::TransferCodingUnknown => 501,
             Self::BadGateway(_) => 502,
@@ -81,6 +88,7 @@ impl Refusal {
             Self::QueueTimeout | Self::NoServer => 9,
             Self::BadGateway(_) => 10,
             Self::GatewayTimeout => 11,
+            Self::TooManyRequests(_) => 13,
         }
     }
 
@@ -92,6 +100,7 @@ impl Refusal {
             408 => "Request Timeout",
             413 => "Content Too Large",
             417 => "Expectation Failed",
+            429 => "Too Many Requests",
             431 => "Request Header Fields Too Large",
             501 => "Not Implemented",
             502 => "Bad Gateway",
@@ -109,6 +118,7 @@ impl Refusal {
             Self::RequestTimeout => "the request did not arrive in time",
             Self::BodyTooLarge => "the request body is larger than allowed",
             Self::ExpectationFailed => "only 100-continue is understood",
+            Self::TooManyRequests(_) => "more requests than allowed",
             Self::HeadTooLarge => "the request head is larger than allowed",
             Self::TooManyFields => "the request has more header fields than allowed",
             Self::TransferCodingUnknown => "only the chunked transfer coding is understood",
@@ -132,6 +142,9 @@ impl Refusal {
         let _ = write!(out, "\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n", body.len());
         if matches!(self, Self::QueueFull | Self::QueueTimeout | Self::NoServer) {
             out.extend_from_slice(b"Retry-After: 1\r\n");
+        }
+        if let Self::TooManyRequests(seconds) = self {
+            let _ = write!(out, "Retry-After: {seconds}\r\n");
         }
         if self == Self::MethodNotAllowed {
             out.extend_from_slice(b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n");

@@ -10,6 +10,7 @@ use super::fields::{Known, has_bare_lf, length, list};
 use super::forwarded::{Claims, Origin, is_trusted};
 use super::refusal::Refusal;
 use crate::access_log::LogFields;
+use crate::clock::now_us;
 use crate::net::tls::Tls;
 use crate::request_id::RequestId;
 use crate::servers::pool::Pool;
@@ -50,6 +51,8 @@ pub struct Request {
     pub id: RequestId,
     /// In the clear, but this is where it should have come.
     pub redirect: Option<String>,
+    /// Its client has sent too many: the seconds until the next may come.
+    pub limited_s: Option<u32>,
     /// What a browser should be told about encryption, in seconds.
     pub hsts_max_age_s: Option<u64>,
     pub log: Option<Box<LogFields>>,
@@ -266,6 +269,10 @@ impl Request {
             idempotent: matches!(method, "GET" | "HEAD" | "OPTIONS" | "TRACE" | "PUT" | "DELETE"),
             id,
             redirect: redirect_port.map(|port| encrypted_location(host, port, target)),
+            limited_s: topology
+                .limits
+                .iter()
+                .find_map(|limit| limit.take(path, parsed.headers, origin.client, now_us())),
             hsts_max_age_s: tls.and_then(Tls::hsts_max_age_s).filter(|_| origin.https),
             log: wants_log.then(|| LogFields::of(method, raw_target, host, origin.client, http11, parsed.headers)),
         })
