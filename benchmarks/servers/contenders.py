@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.servers.processes import children
+from tests.support.certificates import tls
 from tests.support.snapshots import pool, server, snapshot
 from tests.support.waiting import eventually
 
@@ -30,28 +31,41 @@ class Running:
     name: str
     port: int
     pids: list[int]
+    encrypted: bool
 
 
-Start = Callable[[Path, Sequence[int]], contextlib.AbstractContextManager[Running]]
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """PEM files: the chain, the key, and both in one as HAProxy wants it."""
+
+    chain: Path
+    key: Path
+    both: Path
+
+
+Start = Callable[[Path, Sequence[int], Certificate | None], contextlib.AbstractContextManager[Running]]
 
 
 @contextlib.contextmanager
-def trimaran(directory: Path, backends: Sequence[int]) -> Iterator[Running]:
+def trimaran(directory: Path, backends: Sequence[int], certificate: Certificate | None = None) -> Iterator[Running]:
     """Our data plane with one worker thread."""
     servers = [server(f"s{port}", f"127.0.0.1:{port}", in_flight_max=CONNECTIONS_MAX) for port in backends]
     file = directory / "snapshot.json"
     settings = pool(*servers, policy={"name": "least_requests"}, idle_connections_max=CONNECTIONS_MAX)
-    file.write_text(snapshot(settings, threads=1))
+    encrypted = {}
+    if certificate is not None:
+        encrypted["tls"] = tls({"certificate": str(certificate.chain), "key": str(certificate.key)})
+    file.write_text(snapshot(settings, threads=1, **encrypted))
     command = [sys.executable, "-m", "benchmarks.servers.gateway", str(file)]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     with _ending(process):
         assert process.stdout is not None
         address = process.stdout.readline().strip()
-        yield Running("trimaran", int(address.rpartition(":")[2]), [process.pid])
+        yield Running("trimaran", int(address.rpartition(":")[2]), [process.pid], certificate is not None)
 
 
 @contextlib.contextmanager
-def haproxy(directory: Path, backends: Sequence[int]) -> Iterator[Running]:
+def haproxy(directory: Path, backends: Sequence[int], certificate: Certificate | None = None) -> Iterator[Running]:
     """HAProxy, `balance leastconn`, idle connections shared by all requests."""
     port = free_port()
     servers = "\n".join(f"  server s{backend} 127.0.0.1:{backend}" for backend in backends)
@@ -68,7 +82,7 @@ defaults
   option forwardfor
   http-reuse always
 frontend in
-  bind 127.0.0.1:{port}
+  bind 127.0.0.1:{port}{f" ssl crt {certificate.both} alpn h2,http/1.1" if certificate else ""}
   default_backend servers
 backend servers
   balance leastconn
@@ -78,14 +92,15 @@ backend servers
     process = subprocess.Popen([program("haproxy"), "-db", "-q", "-f", str(file)])
     with _ending(process):
         _answers(port)
-        yield Running("haproxy", port, [process.pid])
+        yield Running("haproxy", port, [process.pid], certificate is not None)
 
 
 @contextlib.contextmanager
-def nginx(directory: Path, backends: Sequence[int]) -> Iterator[Running]:
+def nginx(directory: Path, backends: Sequence[int], certificate: Certificate | None = None) -> Iterator[Running]:
     """nginx, `least_conn`, one worker."""
     port = free_port()
     servers = "\n".join(f"    server 127.0.0.1:{backend};" for backend in backends)
+    files = f"ssl_certificate {certificate.chain}; ssl_certificate_key {certificate.key};" if certificate else ""
     http = f"""upstream servers {{
     least_conn;
 {servers}
@@ -93,7 +108,8 @@ def nginx(directory: Path, backends: Sequence[int]) -> Iterator[Running]:
     keepalive_requests 100000000;
   }}
   server {{
-    listen 127.0.0.1:{port};
+    listen 127.0.0.1:{port}{" ssl http2" if certificate else ""};
+    {files}
     location / {{
       proxy_pass http://servers;
       proxy_http_version 1.1;
@@ -104,7 +120,7 @@ def nginx(directory: Path, backends: Sequence[int]) -> Iterator[Running]:
   }}"""
     with nginx_process(directory / "nginx-proxy", http) as process:
         _answers(port)
-        yield Running("nginx", port, [process.pid, *children(process.pid)])
+        yield Running("nginx", port, [process.pid, *children(process.pid)], certificate is not None)
 
 
 @contextlib.contextmanager
@@ -153,7 +169,7 @@ def program(name: str) -> str:
     """The path of a peer or tool. Raises SystemExit that says how to get it."""
     found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")
     if found is None:
-        raise SystemExit(f"{name} is not installed here; on Debian: apt-get install haproxy nginx wrk")
+        raise SystemExit(f"{name} is not installed here; on Debian: apt-get install haproxy nginx wrk nghttp2-client")
     return found
 
 

@@ -15,7 +15,7 @@ from trimaran._core import DataPlane
 def main() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
     plane = DataPlane(Path(sys.argv[1]).read_text())
-    print(plane.addresses()[0], flush=True)
+    print(plane.addresses()[-1], flush=True)
     signal.sigwait({signal.SIGTERM, signal.SIGINT})
     plane.stop(0)
 

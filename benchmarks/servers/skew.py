@@ -67,7 +67,7 @@ async def _measure() -> dict[str, list[float]]:
             with tempfile.TemporaryDirectory(prefix="trimaran-bench-") as directory:
                 holders, listeners = await _servers([0] * SERVERS)
                 ports = [listener.sockets[0].getsockname()[1] for listener in listeners]
-                with start(Path(directory), ports) as proxy:
+                with start(Path(directory), ports, None) as proxy:
                     await _load(proxy.port, number)
                 skews[name].append(_skew(holders, listeners))
         port = contenders.free_port()

@@ -90,6 +90,7 @@ def _tls(loaded: Loaded, marks: Mapping[str, str]) -> dict[str, Any] | None:
         ],
         "client_ca": str(loaded.directory / tls.client_ca) if tls.client_ca else "",
         "version_min": tls.version_min,
+        "http2": tls.http2,
         "redirect_port": tls.bind[0].port if tls.redirect and gateway.bind else None,
         "hsts_max_age_s": tls.hsts_max_age_s,
     }

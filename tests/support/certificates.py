@@ -47,6 +47,7 @@ def tls(*certificates: dict[str, str], mark: str = "1", **changes: Any) -> dict[
         "certificates": [{**each, "mark": mark} for each in certificates],
         "client_ca": "",
         "version_min": "1.2",
+        "http2": True,
         "redirect_port": None,
         "hsts_max_age_s": 0,
         **changes,

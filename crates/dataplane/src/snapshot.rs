@@ -35,6 +35,8 @@ pub struct Tls {
     /// File of authorities that must have signed a client's certificate; empty asks clients for none.
     pub client_ca: String,
     pub version_min: TlsVersion,
+    /// Whether HTTP/2 is offered.
+    pub http2: bool,
     /// Requests in the clear are sent to this port of the same host.
     pub redirect_port: Option<u16>,
     /// `Strict-Transport-Security`; zero leaves it out.

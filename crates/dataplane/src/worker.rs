@@ -10,20 +10,24 @@ use std::time::Duration;
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::AbortHandle;
+use tokio_rustls::server::TlsStream;
 
 use crate::error::Error;
 use crate::metrics::use_shard;
 use crate::net::listener::{Accepted, Listener};
 use crate::net::stream::Stream;
+use crate::net::tls::Tls;
 use crate::plane::Plane;
 use crate::servers::flow::serve;
 use crate::servers::http::client::Client;
 use crate::servers::http::forwarded::is_trusted;
 use crate::servers::http::refusal::{CONNECTIONS, HANDSHAKE};
 use crate::servers::http::request::Peer;
+use crate::servers::http2;
 use crate::servers::rate_limit::household;
 
 #[derive(Debug)]
@@ -125,16 +129,21 @@ fn begin(accepted: Accepted, presence: Presence) {
     plane.traffic.mine().connections_total.add(1);
     let task = tokio::spawn(async move {
         let _presence = presence;
-        let stream = if peer.https { encrypted(stream, &plane).await } else { Some(stream) };
-        if let Some(stream) = stream {
+        if !peer.https {
             serve(Client::new(stream, peer, own_idle), plane).await;
+        } else if let Some(stream) = encrypted(stream, &plane).await {
+            if Tls::is_http2(&stream) {
+                http2::serve(stream, peer, own_idle, plane).await;
+            } else {
+                serve(Client::new(Stream::Tls(Box::new(stream)), peer, own_idle), plane).await;
+            }
         }
     });
     OPEN.with_borrow_mut(|open| open.insert(id, (task.abort_handle(), idle)));
 }
 
 /// The stream after its TLS handshake, if there is one in time.
-async fn encrypted(stream: Stream, plane: &Plane) -> Option<Stream> {
+async fn encrypted(stream: Stream, plane: &Plane) -> Option<TlsStream<TcpStream>> {
     let (tls, limit_ms) = {
         let topology = plane.topology();
         (topology.tls.clone()?, topology.http.head_timeout_ms)
@@ -142,7 +151,7 @@ async fn encrypted(stream: Stream, plane: &Plane) -> Option<Stream> {
     let Stream::Tcp(stream) = stream else { return None };
     let shaken = tokio::time::timeout(Duration::from_millis(limit_ms), tls.accept(stream)).await;
     if let Ok(Ok(stream)) = shaken {
-        return Some(Stream::Tls(Box::new(stream)));
+        return Some(stream);
     }
     plane.traffic.mine().refused[HANDSHAKE].add(1);
     None

@@ -97,6 +97,7 @@ class Tls:
     certificates: tuple[Certificate, ...] = setting((), "Certificates and their keys.")
     client_ca: str = setting("", "PEM file of authorities; clients must have a certificate from one of them.")
     version_min: Literal["1.2", "1.3"] = setting("1.2", "Lowest version of TLS.")
+    http2: bool = setting(True, "Whether HTTP/2 is offered.")
     redirect: bool = setting(True, "Whether requests to gateway.bind are sent to HTTPS, once it is on.")
     hsts_max_age_s: int = setting(
         0, "Tells browsers to come by HTTPS only, for this long (Strict-Transport-Security); 0 does not.", minimum=0

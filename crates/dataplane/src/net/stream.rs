@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
 
@@ -16,6 +16,8 @@ use super::address::Address;
 pub enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
+    /// In memory: one HTTP/2 stream, which is a client of its own.
+    Pipe(DuplexStream),
     /// Only from clients.
     Tls(Box<TlsStream<TcpStream>>),
 }
@@ -39,6 +41,7 @@ impl Stream {
         let polled = match self {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, &mut into),
             Self::Unix(stream) => Pin::new(stream).poll_read(cx, &mut into),
+            Self::Pipe(stream) => Pin::new(stream).poll_read(cx, &mut into),
             Self::Tls(stream) => Pin::new(stream).poll_read(cx, &mut into),
         };
         polled.map_ok(|()| into.filled().len())
@@ -48,6 +51,7 @@ impl Stream {
         match self {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Pipe(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
     }
@@ -55,7 +59,7 @@ impl Stream {
     /// Ready when all that was written is with the kernel. TLS may still hold some of it; the others never do.
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            Self::Tcp(_) | Self::Unix(_) => Poll::Ready(Ok(())),
+            Self::Tcp(_) | Self::Unix(_) | Self::Pipe(_) => Poll::Ready(Ok(())),
             Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
@@ -64,15 +68,18 @@ impl Stream {
         match self {
             Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
             Self::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
+            Self::Pipe(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
             Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
         }
     }
 
-    /// Ready when a read would not wait: data, the end, or an error. With TLS it may be only a part of something.
+    /// Ready when a read would not wait: data, the end, or an error. With TLS it may be only a part of something, and a
+    /// pipe always says so.
     pub fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Tcp(stream) => stream.poll_read_ready(cx),
             Self::Unix(stream) => stream.poll_read_ready(cx),
+            Self::Pipe(_) => Poll::Ready(Ok(())),
             Self::Tls(stream) => match stream.get_ref() {
                 (socket, session) if session.wants_read() => socket.poll_read_ready(cx),
                 _ => Poll::Ready(Ok(())),
@@ -86,13 +93,13 @@ impl Stream {
     }
 
     /// Whether the other side is seen to have closed, or at least finished sending, with nothing left to read. With TLS
-    /// only a read can tell.
+    /// and of a pipe only a read can tell.
     pub fn is_at_end(&self) -> bool {
         let mut byte = [MaybeUninit::uninit(); 1];
         let peeked = match self {
             Self::Tcp(stream) => SockRef::from(stream).peek(&mut byte),
             Self::Unix(stream) => SockRef::from(stream).peek(&mut byte),
-            Self::Tls(_) => return false,
+            Self::Pipe(_) | Self::Tls(_) => return false,
         };
         match peeked {
             Ok(count) => count == 0,
@@ -106,6 +113,11 @@ impl Stream {
         let _ = match self {
             Self::Tcp(stream) => SockRef::from(&*stream).shutdown(std::net::Shutdown::Write),
             Self::Unix(stream) => SockRef::from(&*stream).shutdown(std::net::Shutdown::Write),
+            Self::Pipe(stream) => {
+                // Never waits.
+                let _ = Pin::new(stream).poll_shutdown(&mut Context::from_waker(Waker::noop()));
+                Ok(())
+            }
             Self::Tls(stream) => {
                 // What the kernel does not take at once, a client that does not read would not get anyway.
                 let _ = Pin::new(stream).poll_shutdown(&mut Context::from_waker(Waker::noop()));

@@ -17,6 +17,8 @@ use crate::error::Error;
 use crate::snapshot;
 use crate::snapshot::{Certificate, TlsVersion};
 
+const HTTP2: &[u8] = b"h2";
+
 /// What a handshake needs. Connections keep the one they began with.
 #[derive(Debug)]
 pub struct Tls {
@@ -41,6 +43,11 @@ impl Tls {
 
     pub fn hsts_max_age_s(&self) -> Option<u64> {
         Some(self.settings.hsts_max_age_s).filter(|seconds| *seconds > 0)
+    }
+
+    /// Whether both sides have agreed on HTTP/2.
+    pub fn is_http2(stream: &TlsStream<TcpStream>) -> bool {
+        stream.get_ref().1.alpn_protocol() == Some(HTTP2)
     }
 
     /// Shakes hands; waits as long as the client takes.
@@ -70,7 +77,10 @@ fn server_config(settings: &snapshot::Tls) -> Result<ServerConfig, String> {
         builder.with_client_cert_verifier(verifier.map_err(|error| format!("{}: {error}", settings.client_ca))?)
     };
     let mut config = builder.with_cert_resolver(Arc::new(certificates));
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    if settings.http2 {
+        config.alpn_protocols.push(HTTP2.to_vec());
+    }
+    config.alpn_protocols.push(b"http/1.1".to_vec());
     // Tickets instead of a table of sessions: a returning client costs no memory here.
     config.ticketer = ring::Ticketer::new().map_err(|error| error.to_string())?;
     Ok(config)

@@ -4,6 +4,7 @@ pub mod balance;
 pub mod flow;
 pub mod health;
 pub mod http;
+pub mod http2;
 pub mod pool;
 pub mod probe;
 pub mod queue;
