@@ -22,6 +22,7 @@ from tests.support.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
 CONNECTIONS_MAX = 1024
+CLIENTS_MAX = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ def trimaran(directory: Path, backends: Sequence[int], certificate: Certificate 
     encrypted = {}
     if certificate is not None:
         encrypted["tls"] = tls({"certificate": str(certificate.chain), "key": str(certificate.key)})
-    file.write_text(snapshot(settings, threads=1, **encrypted))
+    file.write_text(snapshot(settings, threads=1, http={"connections_max": CLIENTS_MAX}, **encrypted))
     command = [sys.executable, "-m", "benchmarks.servers.gateway", str(file)]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     with _ending(process):
@@ -73,7 +74,7 @@ def haproxy(directory: Path, backends: Sequence[int], certificate: Certificate |
     file.write_text(
         f"""global
   nbthread 1
-  maxconn 4096
+  maxconn {CLIENTS_MAX}
 defaults
   mode http
   timeout connect 5s
@@ -144,9 +145,10 @@ def nginx_process(directory: Path, http: str) -> Iterator[subprocess.Popen[bytes
     file.write_text(
         f"""daemon off;
 worker_processes 1;
+worker_rlimit_nofile {CLIENTS_MAX * 2};
 pid {directory}/pid;
 error_log {directory}/error.log;
-events {{ worker_connections 4096; }}
+events {{ worker_connections {CLIENTS_MAX}; }}
 http {{
   access_log off;
   keepalive_requests 100000000;

@@ -13,6 +13,7 @@ from trimaran._core import DataPlane
 
 
 def main() -> None:
+    """Serve until SIGTERM."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
     plane = DataPlane(Path(sys.argv[1]).read_text())
     print(plane.addresses()[-1], flush=True)

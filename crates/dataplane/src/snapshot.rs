@@ -67,6 +67,9 @@ pub enum TlsVersion {
 pub struct Http {
     /// CIDR networks.
     pub trusted_proxies: Vec<String>,
+    /// Whether trusted proxies begin their connections with a PROXY header.
+    #[serde(default)]
+    pub proxy_protocol: bool,
     pub forwarded: Forwarded,
     pub connections_max: usize,
     pub head_max_bytes: usize,

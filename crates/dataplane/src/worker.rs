@@ -19,13 +19,14 @@ use tokio_rustls::server::TlsStream;
 use crate::error::Error;
 use crate::metrics::use_shard;
 use crate::net::listener::{Accepted, Listener};
+use crate::net::proxy_protocol;
 use crate::net::stream::Stream;
 use crate::net::tls::Tls;
 use crate::plane::Plane;
 use crate::servers::flow::serve;
 use crate::servers::http::client::Client;
 use crate::servers::http::forwarded::is_trusted;
-use crate::servers::http::refusal::{CONNECTIONS, HANDSHAKE};
+use crate::servers::http::refusal::{CONNECTIONS, HANDSHAKE, PROXY_HEADER};
 use crate::servers::http::request::Peer;
 use crate::servers::http2;
 use crate::servers::rate_limit::household;
@@ -119,8 +120,8 @@ async fn carry(mut letters: UnboundedReceiver<Letter>, connections: Arc<AtomicUs
 }
 
 fn begin(accepted: Accepted, presence: Presence) {
-    let peer = Peer { address: accepted.peer, https: accepted.tls };
-    let Ok(stream) = accepted.into_stream() else {
+    let mut peer = Peer { address: accepted.peer, https: accepted.tls };
+    let Ok(mut stream) = accepted.into_stream() else {
         return;
     };
     let idle = Arc::new(AtomicBool::new(false));
@@ -129,6 +130,12 @@ fn begin(accepted: Accepted, presence: Presence) {
     plane.traffic.mine().connections_total.add(1);
     let task = tokio::spawn(async move {
         let _presence = presence;
+        if let Some(client) = introduced(&mut stream, peer, &plane).await {
+            peer.address = client;
+        } else {
+            plane.traffic.mine().refused[PROXY_HEADER].add(1);
+            return;
+        }
         if !peer.https {
             serve(Client::new(stream, peer, own_idle), plane).await;
         } else if let Some(stream) = encrypted(stream, &plane).await {
@@ -140,6 +147,22 @@ fn begin(accepted: Accepted, presence: Presence) {
         }
     });
     OPEN.with_borrow_mut(|open| open.insert(id, (task.abort_handle(), idle)));
+}
+
+/// The client as a trusted proxy introduces it, where that is asked for. `None`: it should have, and did not.
+async fn introduced(stream: &mut Stream, peer: Peer, plane: &Plane) -> Option<IpAddr> {
+    let limit_ms = {
+        let topology = plane.topology();
+        let is_expected = topology.http.proxy_protocol && is_trusted(&topology.trusted_proxies, peer.address);
+        is_expected.then_some(topology.http.head_timeout_ms)
+    };
+    match (stream, limit_ms) {
+        (Stream::Tcp(stream), Some(limit_ms)) => {
+            let header = tokio::time::timeout(Duration::from_millis(limit_ms), proxy_protocol::read(stream)).await;
+            header.ok()?.ok().map(|client| client.unwrap_or(peer.address))
+        }
+        _ => Some(peer.address),
+    }
 }
 
 /// The stream after its TLS handshake, if there is one in time.

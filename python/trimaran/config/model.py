@@ -128,6 +128,9 @@ class Gateway:
     trusted_proxies: tuple[str, ...] = setting(
         (), "Networks (CIDR) whose Forwarded and X-Forwarded-* fields and request ids are believed."
     )
+    proxy_protocol: bool = setting(
+        False, "Whether trusted_proxies begin each connection with a PROXY header (version 1 or 2), as they then must."
+    )
     forwarded: Literal["x", "rfc7239", "both"] = setting(
         "x", "Fields that tell the app who asked: X-Forwarded-*, Forwarded (RFC 7239), or both."
     )

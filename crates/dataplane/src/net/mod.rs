@@ -3,5 +3,6 @@
 pub mod address;
 pub mod listener;
 pub mod network;
+pub mod proxy_protocol;
 pub mod stream;
 pub mod tls;

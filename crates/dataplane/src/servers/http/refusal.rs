@@ -31,7 +31,7 @@ pub enum Refusal {
 }
 
 /// Causes in the order of `Refusal::cause`; the names of the counters.
-pub const CAUSES: [&str; 15] = [
+pub const CAUSES: [&str; 16] = [
     "bad_request",
     "head_too_large",
     "body_too_large",
@@ -47,10 +47,13 @@ pub const CAUSES: [&str; 15] = [
     "tls_handshake",
     "rate_limit",
     "connections_per_client",
+    "proxy_protocol",
 ];
 
 /// Index into `CAUSES` of a connection that failed before its first request.
 pub const HANDSHAKE: usize = 12;
+/// Index into `CAUSES` of a connection without the PROXY header that it should have.
+pub const PROXY_HEADER: usize = 15;
 /// Index into `CAUSES` of a connection too many.
 pub const CONNECTIONS: usize = 14;
 

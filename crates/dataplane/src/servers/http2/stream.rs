@@ -2,16 +2,16 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::{Request, Response};
-use tokio::io::{AsyncRead, AsyncWriteExt, DuplexStream, ReadBuf, ReadHalf, WriteHalf};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf};
 use tokio::time::timeout;
 
 use super::head::{Download, Upload, request_head, response_head, trailers, write_field};
@@ -130,15 +130,9 @@ struct Incoming {
 impl Incoming {
     /// Reads more. Zero is the end.
     fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
-        let start = self.arrived.len();
-        self.arrived.resize(start + READ, 0);
-        let mut room = ReadBuf::new(&mut self.arrived[start..]);
-        let read = Pin::new(&mut self.pipe).poll_read(cx, &mut room);
-        let count = room.filled().len();
-        self.arrived.truncate(start + count);
+        self.arrived.reserve(READ);
         // A pipe does not fail.
-        let _ = ready!(read);
-        Poll::Ready(count)
+        pin!(self.pipe.read_buf(&mut self.arrived)).poll(cx).map(|read| read.unwrap_or(0))
     }
 }
 
