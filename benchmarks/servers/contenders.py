@@ -44,6 +44,12 @@ class Certificate:
     both: Path
 
 
+HTTP = {
+    "connections_max": CLIENTS_MAX,
+    "compression": {"encodings": ["zstd", "br", "gzip"], "types": ["text/*"], "min_bytes": 1_000},
+}
+"""Compression is there for clients that ask for it; those of the race do not."""
+
 Start = Callable[[Path, Sequence[int], Certificate | None], contextlib.AbstractContextManager[Running]]
 
 
@@ -56,7 +62,7 @@ def trimaran(directory: Path, backends: Sequence[int], certificate: Certificate 
     encrypted = {}
     if certificate is not None:
         encrypted["tls"] = tls({"certificate": str(certificate.chain), "key": str(certificate.key)})
-    file.write_text(snapshot(settings, threads=1, http={"connections_max": CLIENTS_MAX}, **encrypted))
+    file.write_text(snapshot(settings, threads=1, http=HTTP, **encrypted))
     command = [sys.executable, "-m", "benchmarks.servers.gateway", str(file)]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     with _ending(process):

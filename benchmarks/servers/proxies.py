@@ -117,10 +117,11 @@ class Load:
     p99_ms: float | None
 
 
-def wrk(proxy: Running, seconds: float, connections: int) -> Load:
-    """Requests by HTTP/1.1."""
+def wrk(proxy: Running, seconds: float, connections: int, *fields: str) -> Load:
+    """Requests by HTTP/1.1, with further header `fields`."""
     scheme = "https" if proxy.encrypted else "http"
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "--latency", f"{scheme}://127.0.0.1:{proxy.port}/"]
+    command += [part for field in fields for part in ("-H", field)]
     said = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60, check=True).stdout
     requests = re.search(r"(\d+) requests in", said)
     p99 = re.search(r"99%\s+([\d.]+)(us|ms|s)", said)

@@ -115,6 +115,7 @@ def _http(loaded: Loaded) -> dict[str, Any]:
     fields = {field.name: getattr(gateway, field.name) for field in dataclasses.fields(gateway)}
     http = {name: value for name, value in fields.items() if name not in elsewhere}
     http["rate_limits"] = [dataclasses.asdict(limit) for limit in gateway.rate_limits]
+    http["compression"] = dataclasses.asdict(gateway.compression)
     http["trusted_proxies"] = list(gateway.trusted_proxies)
     if gateway.spool_directory:
         http["spool_directory"] = str((loaded.directory / gateway.spool_directory).resolve())

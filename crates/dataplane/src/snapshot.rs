@@ -8,6 +8,7 @@ use serde::Deserialize;
 use crate::servers::balance::PolicySettings;
 use crate::servers::health::active::ActiveSettings;
 use crate::servers::health::passive::PassiveSettings;
+use crate::servers::http::compression::Coding;
 
 /// The whole snapshot.
 #[derive(Debug, Clone, Deserialize)]
@@ -91,6 +92,20 @@ pub struct Http {
     pub connections_per_client_max: u32,
     #[serde(default)]
     pub rate_limits: Vec<RateLimit>,
+    #[serde(default)]
+    pub compression: Compression,
+}
+
+/// Which responses are compressed. Without `encodings` none are.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Compression {
+    /// The one preferred most comes first.
+    pub encodings: Vec<Coding>,
+    /// Content types without parameters; `text/*` stands for all that begin so.
+    pub types: Vec<String>,
+    /// Responses that announce fewer are left alone.
+    pub min_bytes: u64,
 }
 
 /// How many requests each client may send.

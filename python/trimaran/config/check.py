@@ -60,6 +60,13 @@ def _problems(loaded: Loaded) -> Iterator[ConfigError]:
             )
         if not re.fullmatch(rf"client|header:{_FIELD_NAME}", limit.by):
             yield ConfigError(source, f"gateway.rate_limits[{at}].by", limit.by, "expected client or header:NAME")
+    for kind in gateway.compression.types:
+        if not re.fullmatch(r"[a-z0-9.+-]+/(\*|[a-z0-9.+-]+\*?)", kind, re.IGNORECASE):
+            yield ConfigError(source, "gateway.compression.types", kind, "expected a content type like text/html")
+    if len(set(gateway.compression.encodings)) < len(gateway.compression.encodings):
+        yield ConfigError(
+            source, "gateway.compression.encodings", list(gateway.compression.encodings), "the same one twice"
+        )
     for network in gateway.trusted_proxies:
         try:
             ipaddress.ip_network(network, strict=False)

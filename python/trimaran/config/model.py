@@ -105,6 +105,32 @@ class Tls:
 
 
 @dataclass(frozen=True, slots=True)
+class Compression:
+    """Responses that the app has not encoded are compressed for clients that accept it."""
+
+    encodings: tuple[Literal["zstd", "br", "gzip"], ...] = setting(
+        (), "Encodings to use, the preferred one first; none: responses are passed on as they are."
+    )
+    types: tuple[str, ...] = setting(
+        (
+            "text/*",
+            "application/json",
+            "application/javascript",
+            "application/xml",
+            "application/manifest+json",
+            "application/ld+json",
+            "application/problem+json",
+            "application/rss+xml",
+            "application/atom+xml",
+            "application/wasm",
+            "image/svg+xml",
+        ),
+        "Content types to compress; text/* stands for all that begin so. Event streams never are.",
+    )
+    min_bytes: int = setting(1_024, "Responses that announce a smaller body are left alone.", minimum=0)
+
+
+@dataclass(frozen=True, slots=True)
 class RateLimit:
     """How many requests each client may send; more get 429."""
 
@@ -140,6 +166,7 @@ class Gateway:
         "Open connections of one client address (IPv6: /64); 0 means no limit. Trusted proxies are exempt.",
         minimum=0,
     )
+    compression: Compression = setting(Compression, "Compressed responses.")
     rate_limits: tuple[RateLimit, ...] = setting((), "How many requests each client may send.")
     head_max_bytes: int = setting(32_768, "Largest request head.", minimum=1_024, maximum=1_048_576)
     fields_max: int = setting(100, "Most header fields in one head.", minimum=8, maximum=256)

@@ -13,13 +13,15 @@ use crate::events::Events;
 use crate::net::address::Address;
 use crate::net::network::Network;
 use crate::net::tls::Tls;
-use crate::snapshot::{self, Http, Snapshot};
+use crate::snapshot::{self, Compression, Http, Snapshot};
 
 /// Replaced as a whole; pools and servers in it live on while their names stay.
 #[derive(Debug)]
 pub struct Topology {
     pub http: Arc<Http>,
     pub tls: Option<Arc<Tls>>,
+    /// `None`: responses are passed on as they are.
+    pub compression: Option<Arc<Compression>>,
     pub limits: Vec<Arc<Limit>>,
     pub trusted_proxies: Vec<Network>,
     pub router: Router,
@@ -79,7 +81,8 @@ impl Topology {
                 pool
             })
             .collect();
-        Ok(Self { http: Arc::new(http), tls, limits, trusted_proxies, router, pools })
+        let compression = Some(&http.compression).filter(|rules| !rules.encodings.is_empty()).cloned().map(Arc::new);
+        Ok(Self { http: Arc::new(http), tls, compression, limits, trusted_proxies, router, pools })
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod chunked;
 pub mod client;
+pub mod compression;
 pub mod deadline;
 pub mod exchange;
 pub mod fields;

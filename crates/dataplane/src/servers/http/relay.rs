@@ -9,8 +9,9 @@ use tokio::time::Instant;
 
 use super::chunked::{ChunkDecoder, Piece};
 use super::client::Client;
+use super::compression::encoder::{Chunk, Encoder};
 use super::exchange::Answer;
-use super::response::{Emission, Framing};
+use super::response::{Emission, Framing, Response};
 use super::upload::Upload;
 use super::upstream::Upstream;
 use crate::buffer::{Buffer, SMALL};
@@ -34,6 +35,7 @@ struct Source {
     upstream: Upstream,
     slot: Slot,
     decoder: Decoder,
+    encoder: Option<Encoder>,
     server_keeps: bool,
     idle_max: usize,
 }
@@ -90,6 +92,12 @@ impl Outbound {
             self.head.extend_from_slice(bytes);
         } else {
             self.parts.push_back(part);
+        }
+    }
+
+    fn push_chunk(&mut self, chunk: Option<Chunk>) {
+        if let Some(Chunk { bytes, start }) = chunk {
+            self.push(Part::Made { bytes, sent: start });
         }
     }
 
@@ -151,6 +159,55 @@ impl Decoder {
         }
     }
 
+    /// Checks `buffer` against the framing and queues it, compressed, for the client.
+    fn take_compressed(&mut self, buffer: &Buffer, encoder: &mut Option<Encoder>, out: &mut Outbound) -> Taken {
+        self.compress(buffer, encoder, out).unwrap_or(Taken::Malformed)
+    }
+
+    /// `None`: the body is malformed, or cannot be compressed.
+    fn compress(&mut self, buffer: &Buffer, own: &mut Option<Encoder>, out: &mut Outbound) -> Option<Taken> {
+        let encoder = own.as_mut()?;
+        let bytes = buffer.filled();
+        let clean = match self {
+            Self::Length(left) => {
+                let wanted = usize::try_from(*left).map_or(bytes.len(), |left| left.min(bytes.len()));
+                encoder.push(&bytes[..wanted]).ok()?;
+                *left -= wanted as u64;
+                (*left == 0).then_some(wanted == bytes.len())
+            }
+            Self::UntilClose => {
+                encoder.push(bytes).ok()?;
+                None
+            }
+            Self::Chunked(decoder) => {
+                let mut at = 0;
+                loop {
+                    match decoder.next(&bytes[at..]).ok()? {
+                        Piece::Data(count) => {
+                            encoder.push(&bytes[at..at + count]).ok()?;
+                            at += count;
+                        }
+                        Piece::Framing(count) => at += count,
+                        Piece::End(count) => break Some(at + count == bytes.len()),
+                        Piece::More => break None,
+                    }
+                }
+            }
+        };
+        out.push_chunk(encoder.take());
+        match clean {
+            None => Some(Taken::More),
+            Some(clean) => self.end_compressed(own, out).map(|()| Taken::Complete { clean }),
+        }
+    }
+
+    /// Queues the end of a compressed body.
+    fn end_compressed(&self, encoder: &mut Option<Encoder>, out: &mut Outbound) -> Option<()> {
+        let trailers = if let Self::Chunked(decoder) = self { decoder.trailers() } else { &[] };
+        out.push_chunk(Some(encoder.take()?.finish(trailers).ok()?));
+        Some(())
+    }
+
     /// Checks `buffer` against the framing and queues it for the client.
     fn take(&mut self, buffer: Buffer, emission: Emission, out: &mut Outbound) -> Taken {
         match self {
@@ -210,6 +267,25 @@ impl Decoder {
 }
 
 impl Source {
+    /// Checks what has arrived and queues it for the client.
+    fn take(&mut self, buffer: Buffer, emission: Emission, out: &mut Outbound) -> Taken {
+        if let Emission::Compress(_) = emission {
+            self.decoder.take_compressed(&buffer, &mut self.encoder, out)
+        } else {
+            self.decoder.take(buffer, emission, out)
+        }
+    }
+
+    /// Lets out what the compression holds back. False when there was nothing, or it cannot.
+    fn flush(&mut self, out: &mut Outbound) -> bool {
+        let Some(encoder) = self.encoder.as_mut().filter(|encoder| encoder.holds_back) else {
+            return false;
+        };
+        let flushed = encoder.flush().is_ok();
+        out.push_chunk(encoder.take());
+        flushed
+    }
+
     /// The last byte is here: the server is free for others.
     fn finish(self, clean: bool, upload_complete: bool) {
         if clean && self.server_keeps && upload_complete {
@@ -234,11 +310,18 @@ pub async fn relay(
         patience_ms = http.stream_idle_timeout_ms;
     }
     let emission = response.emission;
-    let large = matches!(response.framing, Framing::Length(length) if length > SMALL as u64);
+    let large = emission == Emission::Verbatim && matches!(response.framing, Framing::Length(l) if l > SMALL as u64);
     let mut out = Outbound::new(head);
-    let mut decoder = Decoder::new(response.framing);
-    let taken = decoder.take(arrived, emission, &mut out);
-    let mut source = Some(Source { upstream, slot, decoder, server_keeps: response.server_keeps, idle_max });
+    let mut from = Source {
+        upstream,
+        slot,
+        decoder: Decoder::new(response.framing),
+        encoder: encoder(&response),
+        server_keeps: response.server_keeps,
+        idle_max,
+    };
+    let taken = from.take(arrived, emission, &mut out);
+    let mut source = Some(from);
     // Once there is no source any more, this is the end that comes when all bytes are sent.
     let mut end = settle(&mut source, taken, upload_complete);
     let ended = poll_fn(|cx| {
@@ -258,13 +341,16 @@ pub async fn relay(
                         Poll::Ready(Ok(count @ 1..)) => {
                             progress = true;
                             buffer.advance(count);
-                            let taken = from.decoder.take(buffer, emission, &mut out);
+                            let taken = from.take(buffer, emission, &mut out);
                             end = settle(&mut source, taken, upload_complete);
                         }
                         Poll::Ready(Ok(_)) if matches!(from.decoder, Decoder::UntilClose) => {
                             progress = true;
                             if emission == Emission::Enchunk {
                                 out.push(Part::Made { bytes: b"0\r\n\r\n".to_vec(), sent: 0 });
+                            } else if from.encoder.is_some() {
+                                let ended = from.decoder.end_compressed(&mut from.encoder, &mut out);
+                                end = if ended.is_some() { End::Complete } else { End::ServerBroke };
                             }
                             source = None;
                         }
@@ -273,7 +359,7 @@ pub async fn relay(
                             end = End::ServerBroke;
                             source = None;
                         }
-                        Poll::Pending => {}
+                        Poll::Pending => progress = from.flush(&mut out),
                     }
                 }
             }
@@ -298,6 +384,15 @@ pub async fn relay(
         }
     });
     (ended.await, out.sent)
+}
+
+/// What compresses the body, where that was decided. Without one, a body that should be is treated as broken off.
+fn encoder(response: &Response) -> Option<Encoder> {
+    let Emission::Compress(coding) = response.emission else {
+        return None;
+    };
+    let length = if let Framing::Length(length) = response.framing { Some(length) } else { None };
+    Encoder::new(coding, length).ok()
 }
 
 /// Lets the server go when no more will come from it; how the response ends then.

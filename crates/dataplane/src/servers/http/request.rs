@@ -6,6 +6,7 @@ use std::mem::MaybeUninit;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::compression::Offer;
 use super::fields::{Known, has_bare_lf, length, list};
 use super::forwarded::{Claims, Origin, is_trusted};
 use super::refusal::Refusal;
@@ -55,6 +56,8 @@ pub struct Request {
     pub limited_s: Option<u32>,
     /// What a browser should be told about encryption, in seconds.
     pub hsts_max_age_s: Option<u64>,
+    /// How the response may be compressed. `None`: not at all, for anyone.
+    pub compression: Option<Offer>,
     pub log: Option<Box<LogFields>>,
 }
 
@@ -274,6 +277,11 @@ impl Request {
                 .iter()
                 .find_map(|limit| limit.take(path, parsed.headers, origin.client, now_us())),
             hsts_max_age_s: tls.and_then(Tls::hsts_max_age_s).filter(|_| origin.https),
+            compression: topology
+                .compression
+                .as_ref()
+                .filter(|_| http11)
+                .map(|rules| Offer::new(rules, parsed.headers.iter().map(|field| (field.name, field.value)))),
             log: wants_log.then(|| LogFields::of(method, raw_target, host, origin.client, http11, parsed.headers)),
         })
     }

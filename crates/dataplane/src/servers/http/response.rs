@@ -2,6 +2,7 @@
 
 use std::mem::MaybeUninit;
 
+use super::compression::{Coding, Offer, Plan};
 use super::fields::{Known, has_bare_lf, length, list};
 use super::request::Request;
 
@@ -26,6 +27,8 @@ pub enum Emission {
     Dechunk,
     /// The server marks the end by closing; the client gets chunks, so that it can tell an end from an accident.
     Enchunk,
+    /// Whatever the framing was, the client gets chunks of the compressed body.
+    Compress(Coding),
 }
 
 #[derive(Debug)]
@@ -151,9 +154,15 @@ pub fn rewrite(
         return Err("the server's status is no status");
     }
     let framing = message.framing(status, request.is_head);
-    let emission = match framing {
-        Framing::Chunked if !request.is_http11 => Emission::Dechunk,
-        Framing::UntilClose if request.is_http11 => Emission::Enchunk,
+    let plan = match &request.compression {
+        Some(offer) if status >= 200 => Offer::plan(offer, status, message.length, parsed.headers),
+        _ => Plan::Untouched,
+    };
+    let emission = match (framing, plan) {
+        (Framing::Empty, _) => Emission::Verbatim,
+        (_, Plan::Compressed(coding)) => Emission::Compress(coding),
+        (Framing::Chunked, _) if !request.is_http11 => Emission::Dechunk,
+        (Framing::UntilClose, _) if request.is_http11 => Emission::Enchunk,
         _ => Emission::Verbatim,
     };
     let ends_by_close = !request.is_http11 && matches!(framing, Framing::Chunked | Framing::UntilClose);
@@ -172,7 +181,7 @@ pub fn rewrite(
         for part in [b"HTTP/1.1 ", &line[..], b" ", parsed.reason.unwrap_or("").as_bytes(), b"\r\n"] {
             out.extend_from_slice(part);
         }
-        write_fields(out, parsed.headers, &message, &response, request);
+        write_fields(out, parsed.headers, &message, &response, request, plan);
         out.extend_from_slice(b"\r\n");
     }
     Ok(Some(response))
@@ -184,6 +193,7 @@ fn write_fields(
     message: &Message<'_>,
     response: &Response,
     request: &Request,
+    plan: Plan,
 ) {
     for field in fields {
         let name = field.name.as_bytes();
@@ -194,20 +204,24 @@ fn write_fields(
             _ => true,
         };
         if passes && !message.nominated.iter().any(|other| other.eq_ignore_ascii_case(name)) {
-            for part in [name, b": ", field.value, b"\r\n"] {
-                out.extend_from_slice(part);
-            }
+            plan.write_field(out, name, field.value);
         }
     }
+    plan.write_own_fields(out, fields);
     if let Some(seconds) = request.hsts_max_age_s.filter(|_| response.status >= 200) {
         // The app may say it by itself.
         if !fields.iter().any(|field| field.name.eq_ignore_ascii_case("strict-transport-security")) {
             out.extend_from_slice(format!("Strict-Transport-Security: max-age={seconds}\r\n").as_bytes());
         }
     }
-    let chunked = response.framing == Framing::Chunked && response.emission == Emission::Verbatim;
+    let chunked = match response.emission {
+        Emission::Verbatim => response.framing == Framing::Chunked,
+        Emission::Enchunk | Emission::Compress(_) => true,
+        Emission::Dechunk => false,
+    };
     // To HEAD, the fields are those of GET (RFC 9110, section 9.3.2).
-    if chunked || response.emission == Emission::Enchunk || (request.is_head && message.chunked && request.is_http11) {
+    let as_to_get = (message.chunked || matches!(plan, Plan::Compressed(_))) && request.is_http11;
+    if chunked || (request.is_head && as_to_get) {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }
     if let Some(protocol) = message.upgrade.filter(|_| response.is_switch || response.status == 426) {

@@ -1,0 +1,63 @@
+"""A long run at full speed: is every request answered, and does memory stay flat?
+
+    python -m benchmarks.servers.soak [--minutes 60]
+
+Kept connections by HTTP/1.1, the same with compressed responses, with TLS, and HTTP/2 over TLS take turns of ten seconds.
+The run fails at the first response that is not 2xx and the first broken connection. Resident memory is read after every
+turn; reported are the time, the requests, and memory after the first tenth of the run, at its end and at its highest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks.servers import contenders
+from benchmarks.servers.processes import cpu_seconds, resident_bytes
+from benchmarks.servers.proxies import h2load, issue, wrk
+
+TURN_S = 10.0
+CONNECTIONS = 64
+
+
+def main() -> int:
+    """Run and print what was seen."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--minutes", type=float, default=60.0)
+    options = parser.parse_args()
+    with contextlib.ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="trimaran-soak-")))
+        backends = stack.enter_context(contenders.one_kibibyte(directory, 2))
+        plain = stack.enter_context(contenders.trimaran(directory, backends))
+        secure = stack.enter_context(contenders.trimaran(directory, backends, issue(directory)))
+        turns = (
+            ("HTTP/1.1", plain, wrk, ()),
+            ("compressed", plain, wrk, ("Accept-Encoding: gzip, br, zstd",)),
+            ("TLS", secure, wrk, ()),
+            ("HTTP/2", secure, h2load, ()),
+        )
+        began, total, memory = time.monotonic(), 0, []
+        while (elapsed := time.monotonic() - began) < options.minutes * 60:
+            for name, proxy, tool, fields in turns:
+                total += tool(proxy, TURN_S, CONNECTIONS, *fields).requests
+                memory.append(resident_bytes(plain.pids) + resident_bytes(secure.pids))
+                print(
+                    f"{elapsed / 60:5.1f} min {name:<10} {total:>12,} requests {memory[-1] / 1e6:7.1f} MB",
+                    file=sys.stderr,
+                )
+        settled = memory[len(memory) // 10]
+        cpu = cpu_seconds(plain.pids) + cpu_seconds(secure.pids)
+        print(
+            f"{elapsed / 60:.0f} minutes, {total:,} requests, all answered with 2xx, {cpu / total * 1e6:.1f} CPU µs each;"
+            f" memory of two gateways {settled / 1e6:.1f} MB after a tenth, {memory[-1] / 1e6:.1f} MB at the end,"
+            f" {max(memory) / 1e6:.1f} MB at most"
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
