@@ -7,6 +7,7 @@ access log. The two peers come from Debian.
 from __future__ import annotations
 
 import contextlib
+import resource
 import shutil
 import socket
 import subprocess
@@ -50,15 +51,33 @@ HTTP = {
 }
 """Compression is there for clients that ask for it; those of the race do not."""
 
-Start = Callable[[Path, Sequence[int], Certificate | None], contextlib.AbstractContextManager[Running]]
+
+@dataclass(frozen=True, slots=True)
+class Queueing:
+    """How a proxy holds back what its servers cannot take: requests at once for each, and waits in its queue."""
+
+    at_once: int
+    timeout_ms: int
+    target_ms: int
+
+
+Start = Callable[..., contextlib.AbstractContextManager[Running]]
 
 
 @contextlib.contextmanager
-def trimaran(directory: Path, backends: Sequence[int], certificate: Certificate | None = None) -> Iterator[Running]:
+def trimaran(
+    directory: Path, backends: Sequence[int], certificate: Certificate | None = None, queueing: Queueing | None = None
+) -> Iterator[Running]:
     """Our data plane with one worker thread."""
-    servers = [server(f"s{port}", f"127.0.0.1:{port}", in_flight_max=CONNECTIONS_MAX) for port in backends]
+    limit = queueing.at_once if queueing else CONNECTIONS_MAX
+    servers = [server(f"s{port}", f"127.0.0.1:{port}", in_flight_max=limit) for port in backends]
     file = directory / "snapshot.json"
-    settings = pool(*servers, policy={"name": "least_requests"}, idle_connections_max=CONNECTIONS_MAX)
+    queue = (
+        {"queue_timeout_ms": queueing.timeout_ms, "queue_target_ms": queueing.target_ms, "queue_max": 10_000}
+        if queueing
+        else {}
+    )
+    settings = pool(*servers, policy={"name": "least_requests"}, idle_connections_max=CONNECTIONS_MAX, **queue)
     encrypted = {}
     if certificate is not None:
         encrypted["tls"] = tls({"certificate": str(certificate.chain), "key": str(certificate.key)})
@@ -72,20 +91,24 @@ def trimaran(directory: Path, backends: Sequence[int], certificate: Certificate 
 
 
 @contextlib.contextmanager
-def haproxy(directory: Path, backends: Sequence[int], certificate: Certificate | None = None) -> Iterator[Running]:
+def haproxy(
+    directory: Path, backends: Sequence[int], certificate: Certificate | None = None, queueing: Queueing | None = None
+) -> Iterator[Running]:
     """HAProxy, `balance leastconn`, idle connections shared by all requests."""
     port = free_port()
-    servers = "\n".join(f"  server s{backend} 127.0.0.1:{backend}" for backend in backends)
+    limit = f" maxconn {queueing.at_once}" if queueing else ""
+    servers = "\n".join(f"  server s{backend} 127.0.0.1:{backend}{limit}" for backend in backends)
     file = directory / "haproxy.cfg"
     file.write_text(
         f"""global
   nbthread 1
-  maxconn {CLIENTS_MAX}
+  maxconn {min(CLIENTS_MAX, resource.getrlimit(resource.RLIMIT_NOFILE)[1] // 2 - 100)}
 defaults
   mode http
   timeout connect 5s
   timeout client 60s
   timeout server 60s
+  timeout queue {queueing.timeout_ms if queueing else 60_000}ms
   option forwardfor
   http-reuse always
 frontend in

@@ -44,13 +44,13 @@ def main() -> int:
         while (elapsed := time.monotonic() - began) < options.minutes * 60:
             for name, proxy, tool, fields in turns:
                 total += tool(proxy, TURN_S, CONNECTIONS, *fields).requests
-                memory.append(resident_bytes(plain.pids) + resident_bytes(secure.pids))
+                memory.append(sum(map(resident_bytes, plain.pids + secure.pids)))
                 print(
                     f"{elapsed / 60:5.1f} min {name:<10} {total:>12,} requests {memory[-1] / 1e6:7.1f} MB",
                     file=sys.stderr,
                 )
         settled = memory[len(memory) // 10]
-        cpu = cpu_seconds(plain.pids) + cpu_seconds(secure.pids)
+        cpu = cpu_seconds(plain.pids + secure.pids)
         print(
             f"{elapsed / 60:.0f} minutes, {total:,} requests, all answered with 2xx, {cpu / total * 1e6:.1f} CPU µs each;"
             f" memory of two gateways {settled / 1e6:.1f} MB after a tenth, {memory[-1] / 1e6:.1f} MB at the end,"

@@ -90,7 +90,7 @@ def _tls(loaded: Loaded, marks: Mapping[str, str]) -> dict[str, Any] | None:
         ],
         "client_ca": str(loaded.directory / tls.client_ca) if tls.client_ca else "",
         "version_min": tls.version_min,
-        "http2": tls.http2,
+        "http2": gateway.http2,
         "redirect_port": tls.bind[0].port if tls.redirect and gateway.bind else None,
         "hsts_max_age_s": tls.hsts_max_age_s,
     }
@@ -134,6 +134,7 @@ def _pool(name: str, pool: Pool, servers: Sequence[Placed]) -> dict[str, Any]:
         "slow_start_ms": pool.slow_start_ms,
         "queue_max": pool.queue_max,
         "queue_timeout_ms": pool.queue_timeout_ms,
+        "queue_target_ms": pool.queue_target_ms,
         "connect_timeout_ms": pool.connect_timeout_ms,
         "response_timeout_ms": pool.response_timeout_ms,
         "idle_connections_max": pool.idle_connections_max,

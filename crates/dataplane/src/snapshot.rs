@@ -72,6 +72,9 @@ pub struct Http {
     #[serde(default)]
     pub proxy_protocol: bool,
     pub forwarded: Forwarded,
+    /// Whether HTTP/2 is spoken in the clear, with clients that begin with it.
+    #[serde(default)]
+    pub http2: bool,
     pub connections_max: usize,
     pub head_max_bytes: usize,
     pub fields_max: usize,
@@ -196,6 +199,9 @@ pub struct Pool {
     pub slow_start_ms: u64,
     pub queue_max: usize,
     pub queue_timeout_ms: u64,
+    /// Wait that may last; longer ones are for bursts.
+    #[serde(default = "default_queue_target_ms")]
+    pub queue_target_ms: u64,
     pub connect_timeout_ms: u64,
     pub response_timeout_ms: u64,
     pub idle_connections_max: usize,
@@ -207,6 +213,10 @@ pub struct Pool {
     pub eject_share_max: f64,
     pub panic_share: f64,
     pub servers: Vec<Server>,
+}
+
+fn default_queue_target_ms() -> u64 {
+    1_000
 }
 
 /// What the hash policy hashes. Its text form is `client`, `path`, `header:NAME` or `cookie:NAME`.

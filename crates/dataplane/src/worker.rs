@@ -28,7 +28,7 @@ use crate::servers::http::client::Client;
 use crate::servers::http::forwarded::is_trusted;
 use crate::servers::http::refusal::{CONNECTIONS, HANDSHAKE, PROXY_HEADER};
 use crate::servers::http::request::Peer;
-use crate::servers::http2;
+use crate::servers::http2::{self, Preceded};
 use crate::servers::rate_limit::household;
 
 #[derive(Debug)]
@@ -137,7 +137,11 @@ fn begin(accepted: Accepted, presence: Presence) {
             return;
         }
         if !peer.https {
-            serve(Client::new(stream, peer, own_idle), plane).await;
+            let client = Client::new(stream, peer, Arc::clone(&own_idle));
+            if let Some(client) = serve(client, Arc::clone(&plane)).await {
+                let (stream, arrived) = client.into_parts();
+                http2::serve(Preceded::new(arrived, stream), peer, own_idle, plane).await;
+            }
         } else if let Some(stream) = encrypted(stream, &plane).await {
             if Tls::is_http2(&stream) {
                 http2::serve(stream, peer, own_idle, plane).await;

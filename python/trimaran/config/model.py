@@ -97,7 +97,6 @@ class Tls:
     certificates: tuple[Certificate, ...] = setting((), "Certificates and their keys.")
     client_ca: str = setting("", "PEM file of authorities; clients must have a certificate from one of them.")
     version_min: Literal["1.2", "1.3"] = setting("1.2", "Lowest version of TLS.")
-    http2: bool = setting(True, "Whether HTTP/2 is offered.")
     redirect: bool = setting(True, "Whether requests to gateway.bind are sent to HTTPS, once it is on.")
     hsts_max_age_s: int = setting(
         0, "Tells browsers to come by HTTPS only, for this long (Strict-Transport-Security); 0 does not.", minimum=0
@@ -150,6 +149,7 @@ class Gateway:
         (Bind("127.0.0.1", 8000),), "Addresses the gateway listens on.", flag="--bind", live=False
     )
     tls: Tls = setting(Tls, "HTTPS.")
+    http2: bool = setting(True, "Whether HTTP/2 is spoken: over TLS, and in the clear with clients that begin with it.")
     threads: int = setting(0, "Data-plane threads; 0 means one per core.", minimum=0, maximum=256, live=False)
     trusted_proxies: tuple[str, ...] = setting(
         (), "Networks (CIDR) whose Forwarded and X-Forwarded-* fields and request ids are believed."
@@ -245,6 +245,11 @@ class Pool:
     slow_start_ms: int = setting(0, "A new server's share grows over this time.", minimum=0)
     queue_max: int = setting(1_000, "Requests that may wait for a server; more get 503.", minimum=0)
     queue_timeout_ms: int = setting(10_000, "Longest wait in the queue; then 503.", minimum=1)
+    queue_target_ms: int = setting(
+        1_000,
+        "Wait that may last. When everyone has waited longer for queue_timeout_ms, those who would too get 503 at once.",
+        minimum=1,
+    )
     connect_timeout_ms: int = setting(2_000, "Longest wait for a connection to a server.", minimum=1)
     response_timeout_ms: int = setting(
         60_000, "Longest wait for a server's response head, and between its parts.", minimum=1

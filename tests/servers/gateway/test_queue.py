@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import select
+import threading
+from contextlib import ExitStack
+
 import pytest
 
 from tests.support.gate import Gate
 from tests.support.waiting import eventually
-from tests.support.wire import respond
+from tests.support.wire import Peer, Wire, respond
 
 from .conftest import Serve, Start
 
@@ -96,3 +100,30 @@ def test_a_kept_connection_does_not_hold_a_slot(serve: Serve, start: Start) -> N
     with gateway.connect() as idle, gateway.connect() as other:
         assert idle.send(GET).message().status == 200
         assert other.send(GET).message().status == 200
+
+
+def test_who_would_wait_for_too_long_is_told_at_once(serve: Serve, start: Start) -> None:
+    """The queue moves four times a second and may last half a minute: there is no use in being number 250."""
+    served, stuck = threading.Semaphore(10), threading.Event()
+
+    def behave(wire: Wire, peer: Peer) -> None:
+        while peer.request(wire).start:
+            if not served.acquire(blocking=False):
+                assert stuck.wait(20)
+            stuck.wait(0.25)
+            wire.send(respond())
+
+    gateway = start(serve(behave), each=ONE, queue_max=1000, queue_timeout_ms=30_000)
+    with ExitStack() as stack:
+        first = [stack.enter_context(gateway.connect()).send(GET) for _ in range(13)]
+        assert [client.message().status for client in first[:10]] == [200] * 10
+        late = [stack.enter_context(gateway.connect()).send(GET) for _ in range(250)]
+        eventually(lambda: gateway.pool().rejected_total >= 100, "those at the end of the line are refused")
+        assert 50 <= gateway.pool().queue_length < 200
+        refused = select.select([client.socket for client in late], [], [], 20)[0]
+        answers = [client.message() for client in late if client.socket in refused]
+        assert answers
+        assert all(answer.status == 503 and answer.get("retry-after") for answer in answers)
+        stuck.set()
+        waiting = next(client for client in late if client.socket not in refused)
+        assert waiting.message().status in (200, 503)

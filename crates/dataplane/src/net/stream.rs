@@ -38,13 +38,17 @@ impl Stream {
     /// Reads into `room`, which must not be empty. Zero means the other side has finished sending.
     pub fn poll_read(&mut self, cx: &mut Context<'_>, room: &mut [u8]) -> Poll<io::Result<usize>> {
         let mut into = ReadBuf::new(room);
-        let polled = match self {
-            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, &mut into),
-            Self::Unix(stream) => Pin::new(stream).poll_read(cx, &mut into),
-            Self::Pipe(stream) => Pin::new(stream).poll_read(cx, &mut into),
-            Self::Tls(stream) => Pin::new(stream).poll_read(cx, &mut into),
-        };
-        polled.map_ok(|()| into.filled().len())
+        self.poll_read_into(cx, &mut into).map_ok(|()| into.filled().len())
+    }
+
+    /// The same, into room that may not be initialised yet.
+    pub fn poll_read_into(&mut self, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, into),
+            Self::Unix(stream) => Pin::new(stream).poll_read(cx, into),
+            Self::Pipe(stream) => Pin::new(stream).poll_read(cx, into),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, into),
+        }
     }
 
     pub fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {

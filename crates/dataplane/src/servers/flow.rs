@@ -18,6 +18,7 @@ use super::http::request::{BodyFraming, Request};
 use super::http::tunnel::tunnel;
 use super::http::upload::{Sending, Source, Upload};
 use super::http::upstream::Upstream;
+use super::http2::PREFACE_HEAD;
 use super::pool::Slot;
 use super::retry::Failure;
 use super::server::Server;
@@ -50,12 +51,15 @@ struct Trail {
     server: Option<Arc<Server>>,
 }
 
-/// Serves a connection until it ends.
-pub async fn serve(mut client: Client, plane: Arc<Plane>) {
+/// Serves a connection until it ends. It comes back at once when it speaks HTTP/2.
+pub async fn serve(mut client: Client, plane: Arc<Plane>) -> Option<Client> {
     let mut first = true;
     loop {
         let http = Arc::clone(&plane.topology().http);
         let next = match client.head(&http, first).await {
+            Ok(Some(_)) if first && http.http2 && !client.peer.https && client.arrived().starts_with(PREFACE_HEAD) => {
+                return Some(client);
+            }
             Ok(Some(length)) => handle(&mut client, &plane, length).await,
             Ok(None) => Next::Close,
             Err(refusal) => refuse_unparsed(&mut client, &plane, &http, refusal).await,
@@ -64,8 +68,11 @@ pub async fn serve(mut client: Client, plane: Arc<Plane>) {
         traffic.bytes_in.add(std::mem::take(&mut client.bytes_in));
         match next {
             Next::Request => first = false,
-            Next::Linger => return linger(client).await,
-            Next::Close => return,
+            Next::Linger => {
+                linger(client).await;
+                return None;
+            }
+            Next::Close => return None,
         }
     }
 }

@@ -6,6 +6,7 @@ pub mod health;
 pub mod http;
 pub mod http2;
 pub mod pool;
+pub mod pressure;
 pub mod probe;
 pub mod queue;
 pub mod rate_limit;

@@ -8,7 +8,8 @@ use arc_swap::{ArcSwap, Guard};
 
 use super::health::state;
 use super::http::refusal::Refusal;
-use super::queue::Queue;
+use super::pressure::Patience;
+use super::queue::{Joined, Queue};
 use super::retry::{Budget, Failure};
 use super::server::Server;
 use super::view::{Pick, View};
@@ -68,14 +69,17 @@ impl Pool {
 
     /// A slot by queueing, within the queue's limits.
     pub async fn wait_for_slot(self: &Arc<Self>, key: Option<u64>, tried: &[Arc<Server>]) -> Result<Slot, Refusal> {
-        let (queue_max, timeout_ms) = {
+        let (queue_max, timeout_ms, patience) = {
             let view = self.view();
-            (view.settings.queue_max, view.settings.queue_timeout_ms)
+            let settings = &view.settings;
+            (settings.queue_max, settings.queue_timeout_ms, patience(&view))
         };
         let since_us = now_us();
-        let Some((ticket, slot)) = self.queue.join(queue_max, since_us, key, tried) else {
-            self.counters.mine().rejected.add(1);
-            return Err(if self.has_usable() { Refusal::QueueFull } else { Refusal::NoServer });
+        let (ticket, slot) = match self.queue.join(queue_max, patience.as_ref(), since_us, key, tried) {
+            Joined::At { ticket, slot } => (ticket, slot),
+            Joined::Full | Joined::TooLong if patience.is_none() => return Err(self.rejects(Refusal::NoServer)),
+            Joined::Full => return Err(self.rejects(Refusal::QueueFull)),
+            Joined::TooLong => return Err(self.rejects(Refusal::Overloaded)),
         };
         let place = Place { pool: self, ticket };
         self.counters.mine().queued.add(1);
@@ -90,8 +94,12 @@ impl Pool {
         if let Ok(Ok(slot)) = slot {
             return Ok(slot);
         }
+        Err(self.rejects(if self.has_usable() { Refusal::QueueTimeout } else { Refusal::NoServer }))
+    }
+
+    fn rejects(&self, refusal: Refusal) -> Refusal {
         self.counters.mine().rejected.add(1);
-        Err(if self.has_usable() { Refusal::QueueTimeout } else { Refusal::NoServer })
+        refusal
     }
 
     fn pick(self: &Arc<Self>, key: Option<u64>, tried: &[Arc<Server>]) -> Option<Slot> {
@@ -112,7 +120,8 @@ impl Pool {
     /// Gives free slots to those who wait.
     pub fn serve_queue(self: &Arc<Self>) {
         if !self.queue.is_empty() {
-            self.queue.serve(|waiter| self.pick(waiter.key, &waiter.tried));
+            let target_us = self.settings(|settings| settings.queue_target_ms) * 1_000;
+            self.queue.serve(now_us(), target_us, |waiter| self.pick(waiter.key, &waiter.tried));
         }
     }
 
@@ -187,6 +196,18 @@ impl Pool {
     pub fn settings<T>(&self, read: impl FnOnce(&snapshot::Pool) -> T) -> T {
         read(&self.view().settings)
     }
+}
+
+/// How long requests may wait. `None` while no server is usable: nothing can be foretold then, and a deployment or a
+/// restart must lose nobody.
+fn patience(view: &View) -> Option<Patience> {
+    let usable = view.members.iter().filter(|member| member.server.is_usable() && !member.draining);
+    let slots: usize = usable.map(|member| member.limit as usize).sum();
+    (slots > 0).then(|| Patience {
+        timeout_us: view.settings.queue_timeout_ms * 1_000,
+        target_us: view.settings.queue_target_ms * 1_000,
+        slots,
+    })
 }
 
 /// A place in the queue, left when dropped: a request that is given up does not stay in line.

@@ -34,6 +34,11 @@ impl Client {
         Self { stream, peer, deadline: Deadline::default(), inbound: None, idle, ended: false, bytes_in: 0 }
     }
 
+    /// The connection itself, and what was read of it and not used.
+    pub fn into_parts(self) -> (Stream, Option<Buffer>) {
+        (self.stream, self.inbound)
+    }
+
     pub fn arrived(&self) -> &[u8] {
         self.inbound.as_ref().map_or(&[], Buffer::filled)
     }
@@ -73,7 +78,10 @@ impl Client {
                 }
                 if !started {
                     started = true;
-                    check_start(self.arrived())?;
+                    // HTTP/2 does not begin like a request, but ends one: see `is_http2`.
+                    if !self.arrived().starts_with(b"PRI") {
+                        check_start(self.arrived())?;
+                    }
                     self.deadline.set(Instant::now(), http.head_timeout_ms);
                 }
                 if let Some(buffer) = self.inbound.as_mut().filter(|buffer| buffer.is_full()) {

@@ -25,13 +25,15 @@ pub enum Refusal {
     SpoolFailed,
     QueueFull,
     QueueTimeout,
+    /// Its turn would come too late; better said at once.
+    Overloaded,
     NoServer,
     BadGateway(&'static str),
     GatewayTimeout,
 }
 
 /// Causes in the order of `Refusal::cause`; the names of the counters.
-pub const CAUSES: [&str; 16] = [
+pub const CAUSES: [&str; 17] = [
     "bad_request",
     "head_too_large",
     "body_too_large",
@@ -48,6 +50,7 @@ pub const CAUSES: [&str; 16] = [
     "rate_limit",
     "connections_per_client",
     "proxy_protocol",
+    "overload",
 ];
 
 /// Index into `CAUSES` of a connection that failed before its first request.
@@ -70,7 +73,7 @@ impl Refusal {
             Self::HeadTooLarge | Self::TooManyFields => 431,
             Self::TransferCodingUnknown => 501,
             Self::BadGateway(_) => 502,
-            Self::QueueFull | Self::QueueTimeout | Self::NoServer | Self::SpoolFailed => 503,
+            Self::QueueFull | Self::QueueTimeout | Self::Overloaded | Self::NoServer | Self::SpoolFailed => 503,
             Self::GatewayTimeout => 504,
             Self::VersionNotSupported => 505,
         }
@@ -92,6 +95,7 @@ impl Refusal {
             Self::BadGateway(_) => 10,
             Self::GatewayTimeout => 11,
             Self::TooManyRequests(_) => 13,
+            Self::Overloaded => 16,
         }
     }
 
@@ -128,6 +132,7 @@ impl Refusal {
             Self::SpoolFailed => "the request body could not be stored",
             Self::QueueFull => "all servers are busy and the queue is full",
             Self::QueueTimeout => "all servers were busy for too long",
+            Self::Overloaded => "all servers are busy and would be for too long",
             Self::NoServer => "no server is available",
             Self::GatewayTimeout => "the server did not answer in time",
             Self::VersionNotSupported => "only HTTP/1.0 and HTTP/1.1 are spoken here",
@@ -143,7 +148,7 @@ impl Refusal {
         let _ = write!(out, "HTTP/1.1 {status} {title}\r\nDate: ");
         http_date(out, seconds);
         let _ = write!(out, "\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n", body.len());
-        if matches!(self, Self::QueueFull | Self::QueueTimeout | Self::NoServer) {
+        if matches!(self, Self::QueueFull | Self::QueueTimeout | Self::Overloaded | Self::NoServer) {
             out.extend_from_slice(b"Retry-After: 1\r\n");
         }
         if let Self::TooManyRequests(seconds) = self {

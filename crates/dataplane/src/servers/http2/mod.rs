@@ -3,6 +3,7 @@
 //! counted and logged by the same code as every other request, and by itself.
 
 mod head;
+mod preceded;
 mod stream;
 
 use std::future::poll_fn;
@@ -23,6 +24,8 @@ use super::http::deadline::Deadline;
 use super::http::request::Peer;
 use crate::plane::Plane;
 use crate::snapshot::Http;
+
+pub use preceded::{PREFACE_HEAD, Preceded};
 
 /// Requests in progress on one connection.
 const STREAMS_MAX: u32 = 128;
