@@ -6,6 +6,7 @@
 mod access_log;
 mod buffer;
 mod clock;
+pub mod databases;
 pub mod error;
 mod events;
 mod metrics;

@@ -146,7 +146,7 @@ fn begin(accepted: Accepted, presence: Presence) {
             if Tls::is_http2(&stream) {
                 http2::serve(stream, peer, own_idle, plane).await;
             } else {
-                serve(Client::new(Stream::Tls(Box::new(stream)), peer, own_idle), plane).await;
+                serve(Client::new(Stream::Tls(Box::new(stream.into())), peer, own_idle), plane).await;
             }
         }
     });

@@ -6,3 +6,4 @@ pub mod network;
 pub mod proxy_protocol;
 pub mod stream;
 pub mod tls;
+pub mod tls_client;

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
-use tokio_rustls::server::TlsStream;
+use tokio_rustls::TlsStream;
 
 use super::address::Address;
 
@@ -18,7 +18,7 @@ pub enum Stream {
     Unix(UnixStream),
     /// In memory: one HTTP/2 stream, which is a client of its own.
     Pipe(DuplexStream),
-    /// Only from clients.
+    /// From a client or to a server: the stream knows which.
     Tls(Box<TlsStream<TcpStream>>),
 }
 

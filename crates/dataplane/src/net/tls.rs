@@ -36,6 +36,13 @@ impl Tls {
         Ok(Self { settings, config: Arc::new(config) })
     }
 
+    /// The same certificates for another protocol than HTTP, by its name in TLS (ALPN).
+    pub fn for_protocol(&self, name: &[u8]) -> Arc<ServerConfig> {
+        let mut config = ServerConfig::clone(&self.config);
+        config.alpn_protocols = vec![name.to_vec()];
+        Arc::new(config)
+    }
+
     /// Where requests in the clear are sent instead.
     pub fn redirect_port(&self) -> Option<u16> {
         self.settings.redirect_port
@@ -128,7 +135,7 @@ impl ResolvesServerCert for Certificates {
     }
 }
 
-fn chain(file: &str) -> Result<Vec<CertificateDer<'static>>, String> {
+pub(super) fn chain(file: &str) -> Result<Vec<CertificateDer<'static>>, String> {
     let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(file).and_then(Iterator::collect);
     match chain {
         Ok(chain) if chain.is_empty() => Err(format!("{file}: no certificate in it")),
