@@ -1,0 +1,87 @@
+"""What the gateway needs to know of a statement, and the JSON in which it gets it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Literal
+
+Access = Literal["read", "write"]
+Hint = Literal["primary", "replica"]
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """One thing a statement does to its session; `detail` holds the keys that its kind has.
+
+    begin: read_only (true, false, null: as the session's default), isolation (or null), deferrable (or null).
+    commit, rollback: chain. savepoint, release, rollback_to: name.
+    prepare_transaction, commit_prepared, rollback_prepared: gid.
+    set: name, scope ("session" or "local"), to_default, value (the plain text of a single constant, else null),
+    sql (the statement that makes the same setting on another connection).
+    reset: name, null for all. show: name. discard: what ("all", "plans", "sequences", "temp").
+    prepare: name. deallocate: name, null for all.
+    """
+
+    kind: str
+    detail: tuple[tuple[str, str | bool | None], ...] = ()
+
+    @classmethod
+    def of(cls, kind: str, **detail: str | bool | None) -> Effect:
+        """An effect with its details in the order given."""
+        return cls(kind, tuple(detail.items()))
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The plan of one text, which may hold several statements.
+
+    `access` is "read" only if every statement surely is one. `effects` stand in the order of the statements. `pins` are
+    the reasons why the session must keep its server connection from now on; `unpins` are the reasons that end, once the
+    transaction that holds the statement has committed. `doubtful`: the text could not be analysed; such a plan holds for
+    this very text and is not to be shared with others of the same key. `reason` is a sentence for a person.
+    """
+
+    access: Access
+    reason: str
+    statements: int = 0
+    tables: tuple[str, ...] = ()
+    effects: tuple[Effect, ...] = ()
+    pins: tuple[str, ...] = ()
+    unpins: tuple[str, ...] = ()
+    hint: Hint | None = None
+    doubtful: bool = False
+
+    def to_json(self) -> str:
+        """One line, every key always present and in this order."""
+        return json.dumps(
+            {
+                "access": self.access,
+                "reason": self.reason,
+                "statements": self.statements,
+                "tables": self.tables,
+                "effects": [{"kind": effect.kind, **dict(effect.detail)} for effect in self.effects],
+                "pins": self.pins,
+                "unpins": self.unpins,
+                "hint": self.hint,
+                "doubtful": self.doubtful,
+            },
+            separators=(",", ":"),
+        )
+
+
+def explain(plan: Plan) -> str:
+    """The plan in lines for a person."""
+    where = "primary" if plan.access == "write" or plan.hint == "primary" else "a replica or the primary"
+    lines = [f"runs on: {where} ({plan.reason})"]
+    if plan.tables:
+        lines.append(f"tables: {', '.join(plan.tables)}")
+    lines.extend(f"session: {_sentence(effect)}" for effect in plan.effects)
+    lines.extend(f"keeps its connection from now on: {pin}" for pin in plan.pins)
+    lines.extend(f"no longer keeps its connection for: {pin}" for pin in plan.unpins)
+    return "\n".join(lines)
+
+
+def _sentence(effect: Effect) -> str:
+    shown = (f"{key}={value}" for key, value in effect.detail if value is not None and key != "sql")
+    return " ".join((effect.kind, *shown))
