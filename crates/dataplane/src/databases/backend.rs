@@ -39,7 +39,7 @@ impl Encryption {
     /// `mode` is one of libpq's. `name` is the server's for `verify-full`; `authorities` a PEM file for both `verify`
     /// modes. As in libpq, `require` with such a file checks as `verify-ca` does.
     pub fn new(mode: &str, authorities: Option<&str>, name: &str) -> Result<Self, String> {
-        let client = |trust| TlsClient::new(trust, authorities, name, super::frontend::ALPN);
+        let client = |trust| TlsClient::new(trust, authorities, name, Some(super::frontend::ALPN));
         match mode {
             "disable" => Ok(Self::Disabled),
             "prefer" => client(Trust::Any).map(Self::Preferred),

@@ -1,7 +1,6 @@
 //! TLS towards servers, with as much trust in their certificates as is asked for.
 
 use std::io;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use rustls::client::WebPkiServerVerifier;
@@ -34,8 +33,8 @@ pub struct TlsClient {
 
 impl TlsClient {
     /// `authorities` is a PEM file, needed unless any certificate will do; `name` is a host name or an IP address; `alpn`
-    /// is the protocol's name in TLS. The error names the file or the name that is wrong.
-    pub fn new(trust: Trust, authorities: Option<&str>, name: &str, alpn: &[u8]) -> Result<Self, String> {
+    /// is the protocol's name in TLS, if it has one. The error names the file or the name that is wrong.
+    pub fn new(trust: Trust, authorities: Option<&str>, name: &str, alpn: Option<&[u8]>) -> Result<Self, String> {
         let provider = Arc::new(ring::default_provider());
         let name = ServerName::try_from(name.to_owned())
             .map_err(|_| format!("server name {name:?}: expected a host name or an IP address"))?;
@@ -62,13 +61,8 @@ impl TlsClient {
             .dangerous()
             .with_custom_certificate_verifier(verifier)
             .with_no_client_auth();
-        config.alpn_protocols = vec![alpn.to_vec()];
+        config.alpn_protocols = alpn.map(<[u8]>::to_vec).into_iter().collect();
         Ok(Self { config: Arc::new(config), name })
-    }
-
-    /// The name that an address stands for where no better one is known.
-    pub fn name_of(address: IpAddr) -> String {
-        address.to_string()
     }
 
     /// Shakes hands; waits as long as the server takes.
