@@ -16,10 +16,13 @@ use tokio::task::AbortHandle;
 
 use crate::access_log::AccessLog;
 use crate::clock::{now_ms, now_us};
+use crate::databases;
+use crate::databases::group::Group;
+use crate::databases::plan::Queue;
 use crate::error::Error;
 use crate::events::Events;
 use crate::metrics::{Sharded, Traffic, quantiles};
-use crate::net::listener::Listener;
+use crate::net::listener::{Listener, Service};
 use crate::servers::http::refusal::CAUSES;
 use crate::servers::pool::Pool;
 use crate::servers::probe;
@@ -34,6 +37,10 @@ pub struct Plane {
     pub traffic: Sharded<Traffic>,
     pub access_log: AccessLog,
     pub events: Arc<Events>,
+    /// Database groups, fixed at start. Their views change with the snapshots.
+    pub databases: Vec<Arc<Group>>,
+    /// Statements on their way to the planner.
+    planning: Arc<Queue>,
     /// Open client connections.
     pub connections: AtomicUsize,
     /// Open connections by client, while there is a limit on them.
@@ -92,21 +99,31 @@ impl DataPlane {
     pub fn start(snapshot: &str) -> Result<Self, Error> {
         let snapshot = parse(snapshot)?;
         let threads = snapshot.threads.clamp(1, 256);
-        let encrypted = snapshot.tls.iter().flat_map(|tls| &tls.listeners).map(|text| Listener::bind(text, true));
-        let plain = snapshot.listeners.iter().map(|text| Listener::bind(text, false));
-        let listeners: Vec<_> = plain.chain(encrypted).collect::<Result<_, _>>()?;
+        let encrypted = snapshot.tls.iter().flat_map(|tls| &tls.listeners);
+        let encrypted = encrypted.map(|text| Listener::bind(text, Service::Https));
+        let plain = snapshot.listeners.iter().map(|text| Listener::bind(text, Service::Http));
+        let databases = snapshot.databases.iter();
+        let databases =
+            databases.map(|group| Listener::bind(&group.listener, Service::Database(group.name.as_str().into())));
+        let listeners: Vec<_> = plain.chain(encrypted).chain(databases).collect::<Result<_, _>>()?;
         if listeners.is_empty() {
             return Err(Error::Snapshot("listeners: none".into()));
         }
         let addresses = listeners.iter().map(|listener| listener.address().to_string()).collect();
         let events = Arc::new(Events::default());
         let access_log = AccessLog::open(&snapshot.access_log)?;
+        let planning = Arc::new(Queue::default());
+        let databases = snapshot.databases.iter();
+        let databases = databases.map(|settings| Group::new(settings.clone(), threads, &planning).map(Arc::new));
+        let databases = databases.collect::<Result<_, _>>()?;
         let topology = Topology::build(Snapshot { threads, ..snapshot }, None, &events)?;
         let plane = Arc::new(Plane {
             topology: ArcSwap::from_pointee(topology),
             traffic: Sharded::new(threads),
             access_log,
             events,
+            databases,
+            planning,
             connections: AtomicUsize::new(0),
             clients: Mutex::default(),
             connection_ended: Notify::new(),
@@ -123,6 +140,9 @@ impl DataPlane {
         });
         let acceptors = acceptors.collect();
         handle.spawn(housekeeping(Arc::clone(&plane)));
+        for group in &plane.databases {
+            handle.spawn(databases::watch::keep(Arc::clone(group)));
+        }
         let joins = workers.into_iter().map(|worker| worker.join).collect();
         let started = Self {
             plane,
@@ -142,11 +162,20 @@ impl DataPlane {
     pub fn apply(&self, snapshot: &str) -> Result<(), Error> {
         let snapshot = parse(snapshot)?;
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut views = Vec::with_capacity(snapshot.databases.len());
+        for settings in &snapshot.databases {
+            let group = self.plane.databases.iter().find(|group| group.name == settings.name);
+            let group = group.ok_or_else(|| Error::Snapshot(format!("databases: {:?} is new", settings.name)))?;
+            views.push((group, group.prepare(settings.clone())?));
+        }
         let next = {
             let current = self.plane.topology.load();
             Topology::build(Snapshot { threads: self.threads, ..snapshot }, Some(&current), &self.plane.events)?
         };
         self.plane.topology.store(Arc::new(next));
+        for (group, view) in views {
+            group.replace(view);
+        }
         self.watch_servers();
         Ok(())
     }
@@ -190,8 +219,19 @@ impl DataPlane {
             "bytes_in_total": sum(|t| t.bytes_in.get()),
             "bytes_out_total": sum(|t| t.bytes_out.get()),
             "pools": pools,
+            "databases": self.plane.databases.iter().map(|group| group.facts()).collect::<Vec<Value>>(),
         })
         .to_string()
+    }
+
+    /// Statements that wait for a plan, with the numbers to answer by; waits up to `wait` for the first.
+    pub fn plans_wanted(&self, wait: Duration) -> Vec<(u64, String)> {
+        self.plane.planning.wanted_within(wait)
+    }
+
+    /// The plan of a statement, as JSON. The error says what is wrong with it.
+    pub fn planned(&self, id: u64, plan: &str) -> Result<(), Error> {
+        self.plane.planning.planned(id, plan).map_err(Error::Snapshot)
     }
 
     /// Events since the last call; waits up to `wait` for the first.

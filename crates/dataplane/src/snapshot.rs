@@ -24,6 +24,8 @@ pub struct Snapshot {
     pub access_log: AccessLog,
     pub routes: Vec<Route>,
     pub pools: Vec<Pool>,
+    #[serde(default)]
+    pub databases: Vec<Database>,
 }
 
 /// Encryption of the client side.
@@ -258,4 +260,137 @@ pub struct Server {
     pub ready: bool,
     /// Event streams keep their slot (a WSGI server holds a thread for each).
     pub streams_hold_slots: bool,
+}
+
+/// One logical database: a primary and its replicas behind one address.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Database {
+    pub name: String,
+    /// Where clients connect. Fixed at start.
+    pub listener: String,
+    /// Whether clients may encrypt, with the certificates of `tls`.
+    pub tls: bool,
+    pub users: Vec<DatabaseUser>,
+    pub nodes: Vec<DatabaseNode>,
+    /// Who asks the nodes how they are.
+    pub monitor: Monitor,
+    pub clients_max: usize,
+    /// Of one user to one database on one node.
+    pub connections_max: usize,
+    /// Longest wait for a connection.
+    pub checkout_timeout_ms: u64,
+    /// Longest wait for a primary, while there is none.
+    pub hold_timeout_ms: u64,
+    pub connect_timeout_ms: u64,
+    pub login_timeout_ms: u64,
+    pub server_lifetime_ms: u64,
+    pub server_idle_ms: u64,
+    /// Largest message of a client.
+    pub request_max_bytes: usize,
+    pub reads: Reads,
+}
+
+/// Who may connect: with a password, or with what PostgreSQL stores of one.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DatabaseUser {
+    pub name: String,
+    pub password: Option<String>,
+    /// `SCRAM-SHA-256$iterations:salt$StoredKey:ServerKey`.
+    pub verifier: Option<String>,
+    /// Whether the console is open to it.
+    #[serde(default)]
+    pub operator: bool,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DatabaseNode {
+    pub name: String,
+    /// `IP:PORT` or `unix:/path/.s.PGSQL.5432`.
+    pub address: String,
+    pub tls: NodeTls,
+    /// File of authorities, for verify-ca and verify-full.
+    pub ca: String,
+    /// The name that its certificate must have, for verify-full.
+    pub server_name: String,
+    pub role: DatabaseRole,
+    pub weight: f64,
+}
+
+impl DatabaseNode {
+    /// Whether the other is the same server, reached in the same way; its role and weight may differ.
+    pub fn is_same_place(&self, other: &Self) -> bool {
+        (&self.name, &self.address, self.tls, &self.ca, &self.server_name)
+            == (&other.name, &other.address, other.tls, &other.ca, &other.server_name)
+    }
+}
+
+/// libpq's `sslmode`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NodeTls {
+    Disable,
+    Prefer,
+    Require,
+    VerifyCa,
+    VerifyFull,
+}
+
+impl NodeTls {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Disable => "disable",
+            Self::Prefer => "prefer",
+            Self::Require => "require",
+            Self::VerifyCa => "verify-ca",
+            Self::VerifyFull => "verify-full",
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DatabaseRole {
+    Primary,
+    Replica,
+    /// Gets nothing: it is being changed, or does not follow.
+    Out,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Monitor {
+    pub user: String,
+    pub password: String,
+    pub database: String,
+    pub interval_ms: u64,
+}
+
+/// How reads are spread.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reads {
+    /// Whether reads go to replicas at all.
+    pub split: bool,
+    pub policy: PolicySettings,
+    pub causal: Causal,
+    /// How long a read may wait for a replica before it goes to the primary.
+    pub wait_ms: u64,
+    /// Replicas further behind get no reads; zero means no limit.
+    pub lag_max_bytes: u64,
+    pub lag_max_ms: u64,
+}
+
+/// What a read is sure to see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Causal {
+    /// Whatever the replica has.
+    Off,
+    /// Everything its own session has committed.
+    Session,
+    /// Everything that was committed before it came.
+    Linear,
 }

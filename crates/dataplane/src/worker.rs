@@ -16,9 +16,10 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::AbortHandle;
 use tokio_rustls::server::TlsStream;
 
+use crate::databases;
 use crate::error::Error;
 use crate::metrics::use_shard;
-use crate::net::listener::{Accepted, Listener};
+use crate::net::listener::{Accepted, Listener, Service};
 use crate::net::proxy_protocol;
 use crate::net::stream::Stream;
 use crate::net::tls::Tls;
@@ -97,6 +98,9 @@ async fn carry(mut letters: UnboundedReceiver<Letter>, connections: Arc<AtomicUs
     let mut next_id = 0;
     while let Some(letter) = letters.recv().await {
         match letter {
+            Letter::Connection(accepted) if matches!(accepted.service, Service::Database(_)) => {
+                begin_database(accepted, &connections, &plane);
+            }
             Letter::Connection(accepted) => {
                 next_id += 1;
                 let mut presence = Presence {
@@ -120,7 +124,7 @@ async fn carry(mut letters: UnboundedReceiver<Letter>, connections: Arc<AtomicUs
 }
 
 fn begin(accepted: Accepted, presence: Presence) {
-    let mut peer = Peer { address: accepted.peer, https: accepted.tls };
+    let mut peer = Peer { address: accepted.peer, https: matches!(accepted.service, Service::Https) };
     let Ok(mut stream) = accepted.into_stream() else {
         return;
     };
@@ -151,6 +155,18 @@ fn begin(accepted: Accepted, presence: Presence) {
         }
     });
     OPEN.with_borrow_mut(|open| open.insert(id, (task.abort_handle(), idle)));
+}
+
+/// A client of a database. How many there may be is the group's limit; they are not among the connections that a web
+/// client's connections are counted against, and the end of the plane cuts them off: whoever uses a database ends first.
+fn begin_database(accepted: Accepted, connections: &Arc<AtomicUsize>, plane: &Arc<Plane>) {
+    connections.fetch_sub(1, Ordering::Relaxed);
+    let Service::Database(name) = &accepted.service else { return };
+    let Some(group) = plane.databases.iter().find(|group| *group.name == **name).cloned() else { return };
+    let (peer, plane) = (accepted.peer, Arc::clone(plane));
+    if let Ok(stream) = accepted.into_stream() {
+        tokio::spawn(databases::flow::serve(stream, peer, group, plane));
+    }
 }
 
 /// The client as a trusted proxy introduces it, where that is asked for. `None`: it should have, and did not.
@@ -233,8 +249,9 @@ pub async fn accept(listener: Listener, mailboxes: Vec<Mailbox>, plane: Arc<Plan
     let Ok(listener) = AsyncFd::with_interest(listener, Interest::READABLE) else {
         return;
     };
+    let is_web = !matches!(listener.get_ref().service(), Service::Database(_));
     loop {
-        if plane.connections.load(Ordering::SeqCst) >= plane.topology().http.connections_max {
+        if is_web && plane.connections.load(Ordering::SeqCst) >= plane.topology().http.connections_max {
             plane.connection_ended.notified().await;
             continue;
         }
@@ -242,7 +259,9 @@ pub async fn accept(listener: Listener, mailboxes: Vec<Mailbox>, plane: Arc<Plan
         let accepted = ready.map(|mut ready| ready.try_io(|listener| listener.get_ref().accept()));
         match accepted {
             Ok(Ok(Ok(accepted))) => {
-                plane.connections.fetch_add(1, Ordering::SeqCst);
+                if is_web {
+                    plane.connections.fetch_add(1, Ordering::SeqCst);
+                }
                 let least = mailboxes.iter().min_by_key(|mailbox| mailbox.connections.load(Ordering::Relaxed));
                 if let Some(mailbox) = least {
                     mailbox.connections.fetch_add(1, Ordering::Relaxed);

@@ -49,6 +49,14 @@ impl DataPlane {
         py.detach(|| self.0.events(Duration::from_millis(wait_ms)))
     }
 
+    fn plans_wanted(&self, py: Python<'_>, timeout_ms: u64) -> Vec<(u64, String)> {
+        py.detach(|| self.0.plans_wanted(Duration::from_millis(timeout_ms)))
+    }
+
+    fn planned(&self, id: u64, plan: &str) -> PyResult<()> {
+        self.0.planned(id, plan).map_err(raise)
+    }
+
     fn stop_accepting(&self) {
         self.0.stop_accepting();
     }

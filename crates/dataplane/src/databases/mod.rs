@@ -1,11 +1,47 @@
-//! The PostgreSQL gateway.
+//! The PostgreSQL gateway: one address per group, behind it a primary and its replicas.
+//!
+//! Start reading at `flow::carry`, the journey of one unit (everything a client sends up to where it expects an answer):
+//!
+//! ```text
+//! unit      collect it whole            survey    what it asks for, by names that hold on every server
+//! plan      what its statements do      route     primary or replica, decided once, with a reason
+//! borrow    a connection of that node   compose   what to send on it      exchange  send it, pass the answer on
+//! session   take over what it has done
+//! ```
 //!
 //! `protocol` knows messages and does no I/O, `auth` knows proofs and does no I/O; `frontend` opens connections from
-//! clients, `backend` opens connections to servers, `monitor` asks each node how it is.
+//! clients, `backend` opens connections to servers, `monitor` asks each node how it is. What is not here: deciding who is
+//! primary, which is Python's; a snapshot tells.
 
 pub mod auth;
 pub mod backend;
 pub mod frontend;
 pub mod monitor;
 pub mod protocol;
+
+mod admin;
+mod borrow;
+mod causal;
+mod client;
+mod clients;
+mod compose;
+mod connection;
+mod exchange;
+mod expect;
+pub mod flow;
+pub mod group;
+mod lexer;
+mod node;
+mod open;
+pub mod plan;
+mod pool;
+mod position;
+mod route;
+mod session;
+mod settings;
+mod statement;
+mod survey;
 mod transfer;
+mod unit;
+mod user;
+pub mod watch;

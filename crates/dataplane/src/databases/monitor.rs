@@ -30,7 +30,7 @@ pub struct Pace {
 }
 
 /// Asks until the task is aborted. There must be one watch for each `Vitals`.
-pub async fn watch(vitals: Arc<Vitals>, endpoint: Endpoint, login: Login, pace: Pace) {
+pub async fn watch(vitals: Arc<Vitals>, endpoint: Arc<Endpoint>, login: Arc<Login>, pace: Pace) {
     let mut node = Node { endpoint, login, pace, open: None };
     loop {
         match node.sample().await {
@@ -54,8 +54,8 @@ fn pause(failures: u32, interval: Duration) -> Duration {
 }
 
 struct Node {
-    endpoint: Endpoint,
-    login: Login,
+    endpoint: Arc<Endpoint>,
+    login: Arc<Login>,
     pace: Pace,
     open: Option<Open>,
 }

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
@@ -16,11 +17,21 @@ use crate::error::Error;
 /// The kernel caps it by `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
+/// What a listener's clients come for.
+#[derive(Debug, Clone)]
+pub enum Service {
+    Http,
+    /// They begin with a TLS handshake.
+    Https,
+    /// The database group of this name.
+    Database(Arc<str>),
+}
+
 #[derive(Debug)]
 pub struct Listener {
     socket: Socket,
     address: Address,
-    tls: bool,
+    service: Service,
 }
 
 /// An accepted connection that belongs to no event loop yet.
@@ -29,17 +40,16 @@ pub struct Accepted {
     socket: Socket,
     /// The other end; a client on a Unix socket counts as local.
     pub peer: IpAddr,
-    /// The client is expected to begin with a TLS handshake.
-    pub tls: bool,
+    pub service: Service,
 }
 
 impl Listener {
-    pub fn bind(text: &str, tls: bool) -> Result<Self, Error> {
+    pub fn bind(text: &str, service: Service) -> Result<Self, Error> {
         let wanted = Address::parse(text).map_err(Error::Snapshot)?;
-        Self::open(&wanted, tls).map_err(|source| Error::Bind { address: text.to_owned(), source })
+        Self::open(&wanted, service).map_err(|source| Error::Bind { address: text.to_owned(), source })
     }
 
-    fn open(wanted: &Address, tls: bool) -> io::Result<Self> {
+    fn open(wanted: &Address, service: Service) -> io::Result<Self> {
         let (socket, address) = match wanted {
             Address::Tcp(address) => {
                 let socket = Socket::new(Domain::for_address(*address), Type::STREAM, None)?;
@@ -60,7 +70,7 @@ impl Listener {
         };
         socket.set_nonblocking(true)?;
         socket.listen(BACKLOG)?;
-        Ok(Self { socket, address, tls })
+        Ok(Self { socket, address, service })
     }
 
     /// The bound address, with the real port where port 0 was asked for.
@@ -68,12 +78,16 @@ impl Listener {
         &self.address
     }
 
+    pub fn service(&self) -> &Service {
+        &self.service
+    }
+
     /// The next connection; `WouldBlock` when there is none now.
     pub fn accept(&self) -> io::Result<Accepted> {
         let (socket, from) = self.socket.accept()?;
         let peer = from.as_socket().map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |address| canonical(address.ip()));
         socket.set_nonblocking(true)?;
-        Ok(Accepted { socket, peer, tls: self.tls })
+        Ok(Accepted { socket, peer, service: self.service.clone() })
     }
 }
 

@@ -35,6 +35,16 @@ impl Stream {
         }
     }
 
+    /// Moves to the event loop of the calling thread. Encrypted streams cannot: they go on where they are, at the price of
+    /// wake-ups from thread to thread.
+    pub fn into_this_loop(self) -> io::Result<Self> {
+        match self {
+            Self::Tcp(stream) => TcpStream::from_std(stream.into_std()?).map(Self::Tcp),
+            Self::Unix(stream) => UnixStream::from_std(stream.into_std()?).map(Self::Unix),
+            other => Ok(other),
+        }
+    }
+
     /// Reads into `room`, which must not be empty. Zero means the other side has finished sending.
     pub fn poll_read(&mut self, cx: &mut Context<'_>, room: &mut [u8]) -> Poll<io::Result<usize>> {
         let mut into = ReadBuf::new(room);

@@ -1,0 +1,181 @@
+//! The console: the database `trimaran` of every group, with the SHOW commands that people know from PgBouncer.
+
+use std::future::poll_fn;
+use std::sync::atomic::Ordering;
+
+use super::client::Client;
+use super::flow::elapsed_ms;
+use super::group::Group;
+use super::protocol::fields;
+use super::protocol::messages::to_client::{self, TransactionStatus};
+use super::protocol::report::Report;
+use super::unit::{End, Found, Search};
+use crate::snapshot::DatabaseRole;
+
+const REQUEST_MAX: usize = 64 * 1024;
+const HELP: &str = "SHOW POOLS | CLIENTS | SERVERS | NODES | STATS | PLANS | VERSION";
+
+type Table = (&'static [&'static str], Vec<Vec<String>>);
+
+/// Answers the console's client until it leaves.
+pub async fn serve(mut client: Client, group: &Group) {
+    let mut search = Search::default();
+    loop {
+        let unit = match search.next(client.arrived(), REQUEST_MAX) {
+            Ok(Found::Unit(unit)) => unit,
+            Ok(Found::Stray(count)) => {
+                client.consume(count);
+                continue;
+            }
+            Ok(Found::Incomplete) => match poll_fn(|cx| client.poll_fill(cx, REQUEST_MAX + 1)).await {
+                Ok(1..) => continue,
+                _ => return,
+            },
+            Err(_) => return,
+        };
+        let mut out = Vec::new();
+        match unit.end {
+            End::Query => match fields::query(&client.arrived()[..unit.length]) {
+                Ok(text) => answer(&String::from_utf8_lossy(text), group, &mut out),
+                Err(_) => return,
+            },
+            End::Sync => Report::error("0A000", "the console speaks the simple protocol only").write_error(&mut out),
+            End::Flush { .. } => {}
+            End::Call | End::Terminate => return,
+        }
+        client.consume(unit.length);
+        search = Search::default();
+        if !matches!(unit.end, End::Flush { .. }) {
+            to_client::ready_for_query(&mut out, TransactionStatus::Idle);
+        }
+        if client.write_all(&out).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn answer(text: &str, group: &Group, out: &mut Vec<u8>) {
+    let words: Vec<String> =
+        text.trim().trim_end_matches(';').split_whitespace().map(str::to_ascii_lowercase).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let (columns, rows): Table = match words[..] {
+        [] => return to_client::empty_query_response(out),
+        ["show", "pools"] => pools(group),
+        ["show", "clients"] => clients(group),
+        ["show", "servers" | "nodes"] => nodes(group),
+        ["show", "stats"] => stats(group),
+        ["show", "plans"] => plans(group),
+        ["show", "version"] => (&["version"], vec![vec![format!("trimaran {}", env!("CARGO_PKG_VERSION"))]]),
+        _ => {
+            return Report::error("42601", format!("unknown command; there are {HELP}")).write_error(out);
+        }
+    };
+    to_client::row_description(out, columns);
+    for row in &rows {
+        let values: Vec<Option<&String>> = row.iter().map(Some).collect();
+        to_client::data_row(out, &values);
+    }
+    to_client::command_complete(out, "SHOW");
+}
+
+/// One line for each login on each node.
+fn pools(group: &Group) -> Table {
+    let mut rows = Vec::new();
+    for member in &group.view().members {
+        for pool in member.node.pools() {
+            let usage = pool.usage();
+            let login = pool.login();
+            rows.push(vec![
+                login.database.clone(),
+                login.user.clone(),
+                member.node.name.clone(),
+                (usage.open - usage.idle).to_string(),
+                usage.idle.to_string(),
+                usage.waiting.to_string(),
+            ]);
+        }
+    }
+    rows.sort();
+    (&["database", "user", "node", "sv_active", "sv_idle", "cl_waiting"], rows)
+}
+
+fn clients(group: &Group) -> Table {
+    let state = |status| match status {
+        b'T' => "in transaction",
+        b'E' => "in failed transaction",
+        _ => "idle",
+    };
+    let mut rows: Vec<Vec<String>> = group
+        .clients
+        .all()
+        .iter()
+        .map(|client| {
+            let serving = client.serving();
+            vec![
+                client.process.to_string(),
+                client.user.clone(),
+                client.database.clone(),
+                client.address.to_string(),
+                if serving.is_some() { state(client.status.load(Ordering::Relaxed)) } else { "idle" }.to_owned(),
+                serving.map(|target| format!("{} pid {}", target.node.name, target.process)).unwrap_or_default(),
+                client.requests.load(Ordering::Relaxed).to_string(),
+                (elapsed_ms(client.connected_us) / 1000).to_string(),
+                client.kept_because().unwrap_or_default(),
+            ]
+        })
+        .collect();
+    rows.sort();
+    (&["pid", "user", "database", "addr", "state", "server", "requests", "connected_s", "kept_because"], rows)
+}
+
+fn nodes(group: &Group) -> Table {
+    let view = group.view();
+    let newest = view.primary_sample().position;
+    let rows = view.members.iter().map(|member| {
+        let (node, vitals) = (&member.node, member.node.vitals.sample());
+        let role = match member.role {
+            DatabaseRole::Primary => "primary",
+            DatabaseRole::Replica => "replica",
+            DatabaseRole::Out => "out",
+        };
+        vec![
+            node.name.clone(),
+            node.endpoint.address.to_string(),
+            role.to_owned(),
+            if vitals.is_reachable() { "yes" } else { "no" }.to_owned(),
+            super::causal::show_position(node.sample().position),
+            newest.saturating_sub(node.sample().position).to_string(),
+            vitals.answer.and_then(|answer| answer.lag_ms).map(|ms| ms.to_string()).unwrap_or_default(),
+            node.in_use.load(Ordering::Relaxed).to_string(),
+            node.requests.get().to_string(),
+        ]
+    });
+    let columns = &["node", "addr", "role", "reachable", "position", "lag_bytes", "lag_ms", "in_use", "requests"];
+    (columns, rows.collect())
+}
+
+fn stats(group: &Group) -> Table {
+    let rows = group.counts().into_iter().map(|(name, value)| vec![name.to_owned(), value.to_string()]);
+    (&["counter", "value"], rows.collect())
+}
+
+fn plans(group: &Group) -> Table {
+    let mut plans = group.plans.all();
+    plans.sort_by_key(|entry| std::cmp::Reverse(entry.executions.load(Ordering::Relaxed)));
+    let rows = plans.iter().take(1000).map(|entry| {
+        let (goes, reason) = match entry.plan() {
+            _ if entry.was_learnt() => ("primary", "a replica refused it (25006)"),
+            Some(plan) if plan.access == super::plan::Access::Read => ("replica", plan.reason.as_str()),
+            Some(plan) => ("primary", plan.reason.as_str()),
+            None => ("primary", "not planned yet"),
+        };
+        let text = entry.text.split_whitespace().collect::<Vec<_>>().join(" ");
+        vec![
+            entry.executions.load(Ordering::Relaxed).to_string(),
+            goes.to_owned(),
+            reason.to_owned(),
+            text.chars().take(200).collect(),
+        ]
+    });
+    (&["executions", "goes_to", "reason", "statement"], rows.collect())
+}

@@ -1,0 +1,142 @@
+//! From a survey to what is sent on one connection, and what is expected of it. Done anew for each connection that a unit
+//! is tried on, because each knows other statements.
+
+use super::connection::Connection;
+use super::expect::{Expect, Expectations};
+use super::protocol::fields::TargetKind;
+use super::protocol::messages::{to_client, to_server};
+use super::protocol::tag::to_server as tag;
+use super::statement::{NAME, Statement};
+use super::survey::{Step, Survey};
+
+/// What to send.
+#[derive(Debug, Default)]
+pub struct Composed {
+    /// Ours, or a rewritten unit.
+    pub ours: Vec<u8>,
+    /// Whether the client's own bytes follow as they are.
+    pub as_it_is: bool,
+}
+
+impl Composed {
+    /// A query of our own ahead of everything; its answer is kept from the client.
+    pub fn own_query(&mut self, sql: &str, expect: &mut Expectations) {
+        to_server::query(&mut self.ours, sql.as_bytes());
+        expect.push(Expect::Own);
+    }
+
+    /// The unit, for a session of this number.
+    ///
+    /// `cut` says that it is a part of a long pipeline: the server is asked to show what it has so far.
+    pub fn unit(
+        &mut self,
+        survey: &Survey<'_>,
+        number: u32,
+        cut: bool,
+        connection: &mut Connection,
+        expect: &mut Expectations,
+    ) {
+        self.as_it_is = !cut
+            && survey.steps.iter().all(|step| match step {
+                Step::Forward(..) => true,
+                Step::Unnamed(statement) => connection.unnamed == Some((number, statement.id)),
+                _ => false,
+            });
+        for step in &survey.steps {
+            self.step(step, number, connection, expect);
+        }
+        if cut {
+            to_server::flush(&mut self.ours);
+        }
+    }
+
+    fn step(&mut self, step: &Step<'_>, number: u32, connection: &mut Connection, expect: &mut Expectations) {
+        match step {
+            Step::Forward(kind, message) => {
+                if !self.as_it_is {
+                    self.ours.extend_from_slice(message);
+                }
+                if matches!(*kind, tag::PARSE | tag::QUERY) {
+                    connection.unnamed = None;
+                }
+                if let Some(answer) = answer_to(*kind) {
+                    expect.push(answer);
+                }
+            }
+            Step::Parse(parse, statement) => {
+                if connection.prepared.has(statement.id) {
+                    let mut answer = Vec::new();
+                    to_client::parse_complete(&mut answer);
+                    expect.push(Expect::Ready(answer));
+                } else {
+                    parse.write_as(statement.name().as_bytes(), &mut self.ours);
+                    expect.push(Expect::Parse { own: false, id: Some(statement.id) });
+                    self.make_room(statement, connection, expect);
+                }
+            }
+            Step::Bind(bind, statement) => {
+                self.ensure(statement, connection, expect);
+                bind.write_as(statement.name().as_bytes(), &mut self.ours);
+                expect.push(Expect::Bind);
+            }
+            Step::Describe(target, statement) => {
+                debug_assert!(target.kind == TargetKind::Statement);
+                self.ensure(statement, connection, expect);
+                target.write_as(statement.name().as_bytes(), &mut self.ours);
+                expect.push(Expect::Describe);
+            }
+            Step::Unnamed(statement) => {
+                if connection.unnamed != Some((number, statement.id)) {
+                    self.prepare(b"", statement);
+                    expect.push(Expect::Parse { own: true, id: None });
+                    connection.unnamed = Some((number, statement.id));
+                }
+            }
+            Step::Ready(answer) => expect.push(Expect::Ready(answer.clone())),
+            Step::Failing(error) => {
+                // No statement has this name, so the server fails here, and undoes what the batch has done so far.
+                to_server::bind(&mut self.ours, b"", format!("{NAME}none").as_bytes(), &[]);
+                expect.push(Expect::Failing(error.clone()));
+            }
+        }
+    }
+
+    /// Sees to it that the connection has the statement.
+    fn ensure(&mut self, statement: &Statement, connection: &mut Connection, expect: &mut Expectations) {
+        if !connection.prepared.has(statement.id) {
+            self.prepare(statement.name().as_bytes(), statement);
+            expect.push(Expect::Parse { own: true, id: Some(statement.id) });
+            self.make_room(statement, connection, expect);
+        }
+    }
+
+    fn prepare(&mut self, name: &[u8], statement: &Statement) {
+        let types: Vec<u32> =
+            statement.types.chunks_exact(4).map(|id| u32::from_be_bytes([id[0], id[1], id[2], id[3]])).collect();
+        to_server::parse(&mut self.ours, name, &statement.text, &types);
+    }
+
+    /// The statement counts as prepared from here on; should it fail, `Expectations::prepared` does not have it.
+    fn make_room(&mut self, statement: &Statement, connection: &mut Connection, expect: &mut Expectations) {
+        if let Some(oldest) = connection.prepared.add(statement.id) {
+            to_server::close_statement(&mut self.ours, format!("{NAME}{oldest}").as_bytes());
+            expect.push(Expect::Close { own: true });
+        }
+        expect.hoped.push(statement.id);
+    }
+}
+
+/// What the server answers to a message that goes on as it is.
+fn answer_to(kind: u8) -> Option<Expect> {
+    Some(match kind {
+        tag::PARSE => Expect::Parse { own: false, id: None },
+        tag::BIND => Expect::Bind,
+        tag::DESCRIBE => Expect::Describe,
+        tag::EXECUTE => Expect::Execute,
+        tag::CLOSE => Expect::Close { own: false },
+        tag::SYNC => Expect::Sync,
+        tag::QUERY => Expect::Query,
+        tag::FUNCTION_CALL => Expect::Call,
+        _ => return None,
+    })
+}

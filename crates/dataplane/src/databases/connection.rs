@@ -1,0 +1,167 @@
+//! A connection to a PostgreSQL server, and what is known of the state that it is in.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::sync::Arc;
+
+use super::backend::Connected;
+use super::node::Node;
+use super::settings::Settings;
+use crate::buffer::Buffer;
+use crate::metrics::shard;
+use crate::net::stream::Stream;
+
+/// Statements kept prepared on one connection; the oldest is closed for a new one.
+pub const PREPARED_MAX: usize = 512;
+
+#[derive(Debug)]
+pub struct Connection {
+    pub stream: Stream,
+    /// What has arrived and was not passed on yet.
+    pub inbound: Option<Buffer>,
+    /// What the server reports of itself (`ParameterStatus`), in the order it did.
+    pub parameters: Vec<(String, String)>,
+    /// The settings it has been brought to.
+    pub settings: Settings,
+    pub prepared: Prepared,
+    /// Whose unnamed statement it holds: the session's number and which of its statements.
+    pub unnamed: Option<(u32, u64)>,
+    /// How it is cancelled.
+    pub target: Arc<CancelTarget>,
+    pub born_us: u64,
+    pub idle_since_us: u64,
+    /// The node's epoch when it was made: it is not used again when the node's role has changed since.
+    pub epoch: u64,
+    thread: usize,
+}
+
+#[derive(Debug)]
+pub struct CancelTarget {
+    pub node: Arc<Node>,
+    pub process: u32,
+    pub secret: Vec<u8>,
+}
+
+impl Connection {
+    pub fn new(connected: Connected, node: Arc<Node>, epoch: u64, now_us: u64) -> Self {
+        let Connected { stream, parameters, process, secret, rest, .. } = connected;
+        let mut inbound = Buffer::small();
+        inbound.push(&rest);
+        Self {
+            stream,
+            inbound: Some(inbound).filter(|inbound| !inbound.is_empty()),
+            parameters,
+            settings: Settings::default(),
+            prepared: Prepared::default(),
+            unnamed: None,
+            target: Arc::new(CancelTarget { node, process, secret }),
+            born_us: now_us,
+            idle_since_us: now_us,
+            epoch,
+            thread: shard(),
+        }
+    }
+
+    /// Whether it belongs to the event loop of the calling thread.
+    pub fn is_at_home(&self) -> bool {
+        self.thread == shard()
+    }
+
+    /// Joins the event loop of the calling thread. Streams that cannot move go on where they are, which works and costs more.
+    pub fn adopt(mut self) -> io::Result<Self> {
+        if !self.is_at_home() {
+            self.stream = self.stream.into_this_loop()?;
+            self.thread = shard();
+        }
+        Ok(self)
+    }
+
+    /// Whether nothing has come from an idle connection. What could come is its end, or news that would have to be
+    /// understood first; in both cases another connection is the safer choice.
+    pub fn is_quiet(&self) -> bool {
+        self.inbound.is_none() && !self.stream.has_news()
+    }
+
+    /// Whether its server is a replica, as it says itself (`in_hot_standby`, since PostgreSQL 14).
+    pub fn is_standby(&self) -> bool {
+        self.parameters.iter().any(|(name, value)| name == "in_hot_standby" && value == "on")
+    }
+
+    /// A value that the server has reported anew.
+    pub fn note_parameter(&mut self, name: &str, value: &str) {
+        match self.parameters.iter_mut().find(|(known, _)| known == name) {
+            Some((_, known)) => value.clone_into(known),
+            None => self.parameters.push((name.to_owned(), value.to_owned())),
+        }
+    }
+}
+
+/// Which statements are prepared on a connection, oldest first.
+#[derive(Debug, Default)]
+pub struct Prepared {
+    known: HashMap<u64, u64>,
+    order: VecDeque<(u64, u64)>,
+    uses: u64,
+}
+
+impl Prepared {
+    /// Whether statement `id` is there; it counts as used.
+    pub fn has(&mut self, id: u64) -> bool {
+        self.uses += 1;
+        let Some(last) = self.known.get_mut(&id) else {
+            return false;
+        };
+        *last = self.uses;
+        true
+    }
+
+    /// `id` is prepared from now on. Answers with one that must be closed to make room.
+    pub fn add(&mut self, id: u64) -> Option<u64> {
+        self.uses += 1;
+        self.known.insert(id, self.uses);
+        self.order.push_back((id, self.uses));
+        if self.known.len() <= PREPARED_MAX {
+            return None;
+        }
+        // Entries whose use is out of date go to the end; each is looked at once for every use it has had since.
+        while let Some((oldest, used)) = self.order.pop_front() {
+            match self.known.get(&oldest) {
+                Some(&last) if last == used && oldest != id => {
+                    self.known.remove(&oldest);
+                    return Some(oldest);
+                }
+                Some(&last) => self.order.push_back((oldest, last)),
+                None => {}
+            }
+        }
+        None
+    }
+
+    pub fn remove(&mut self, id: u64) {
+        self.known.remove(&id);
+    }
+
+    pub fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_least_recently_used_statement_makes_room() {
+        let mut prepared = Prepared::default();
+        for id in 0..PREPARED_MAX as u64 {
+            assert_eq!(prepared.add(id), None);
+        }
+        assert!(prepared.has(0));
+        assert_eq!(prepared.add(1_000_000), Some(1));
+        assert!(prepared.has(0));
+        assert!(!prepared.has(1));
+        prepared.remove(2);
+        assert_eq!(prepared.add(1_000_001), None);
+        assert_eq!(prepared.add(1_000_002), Some(3));
+    }
+}

@@ -1,0 +1,468 @@
+//! One exchange: what was composed goes to the server, and its answer to the client, byte for byte where nothing has to be
+//! taken out or put in. Both directions move at once, so neither side can block the other, and nothing is read from the
+//! server that the client has no room for.
+
+use std::future::poll_fn;
+use std::io::IoSlice;
+use std::task::{Context, Poll};
+
+use super::client::Client;
+use super::connection::Connection;
+use super::expect::{Expectations, Verdict};
+use super::protocol::fields::{self, ReportFields};
+use super::protocol::frame::HEADER;
+use super::protocol::report::Severity;
+use crate::buffer::{Buffer, LARGE};
+
+/// Messages that have to be looked at as a whole are never larger, except errors, which then pass unread.
+const LOOKED_AT_MAX: usize = 1024 * 1024;
+/// COPY data that waits for the server.
+const COPY_AHEAD: usize = LARGE;
+
+/// Why an exchange did not come to its end. The connection is of no use any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Broken {
+    ClientGone,
+    /// `sent`: a part of it may have reached the server.
+    ServerGone {
+        sent: bool,
+    },
+    /// The server said what cannot be.
+    Protocol,
+}
+
+/// What became of a unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    Done,
+    /// The server has refused it as one that a replica cannot serve; the client has seen nothing of it.
+    Refused(Refusal),
+}
+
+/// What a replica may say although the statement is right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// 25006: it writes.
+    Writes,
+    /// 40001: replay needed what the statement was reading.
+    Conflict,
+}
+
+/// What is to be sent: a part of ours, and the client's own bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'r> {
+    pub ours: &'r [u8],
+    pub unit: &'r [u8],
+}
+
+pub struct Exchange<'e> {
+    pub client: &'e mut Client,
+    pub connection: &'e mut Connection,
+    pub expect: &'e mut Expectations,
+    request_max: usize,
+    sent: usize,
+    /// For the client, ahead of what is passed from the connection's buffer.
+    out: Vec<u8>,
+    written: usize,
+    /// Bytes at the front of the connection's buffer that go to the client.
+    pass: usize,
+    /// What is still to come of a message that passes without being looked at.
+    passing: usize,
+    /// COPY data and its end, for the server.
+    copy: Vec<u8>,
+    copied: usize,
+    /// Nothing has to be held back any more.
+    released: bool,
+    /// The client was sent a part of it.
+    seen: bool,
+    refused: Option<Refusal>,
+    /// The server says good-bye.
+    leaving: bool,
+}
+
+impl<'e> Exchange<'e> {
+    /// `careful`: the answer is held back until it is clear that a replica serves the statement.
+    pub fn new(
+        client: &'e mut Client,
+        connection: &'e mut Connection,
+        expect: &'e mut Expectations,
+        careful: bool,
+        request_max: usize,
+    ) -> Self {
+        let released = !careful;
+        Self {
+            client,
+            connection,
+            expect,
+            request_max,
+            released,
+            sent: 0,
+            out: Vec::new(),
+            written: 0,
+            pass: 0,
+            passing: 0,
+            copy: Vec::new(),
+            copied: 0,
+            refused: None,
+            leaving: false,
+            seen: false,
+        }
+    }
+
+    /// Runs it to the end: everything sent, every expected answer passed on.
+    pub async fn run(&mut self, request: Request<'_>) -> Result<Outcome, Broken> {
+        self.take_ready();
+        self.digest()?;
+        poll_fn(|cx| self.poll(cx, request)).await
+    }
+
+    /// Passes on what the server says without being asked. Ready when either side is gone.
+    pub fn poll_news(&mut self, cx: &mut Context<'_>) -> Poll<Broken> {
+        let moved = self.poll_pass_on(cx).map(|done| done.and_then(|()| self.poll_receive(cx)));
+        match moved {
+            Poll::Ready(Err(broken)) => Poll::Ready(broken),
+            // More may have come, and what has come is to be passed on.
+            Poll::Ready(Ok(true)) => self.poll_news(cx),
+            Poll::Ready(Ok(false)) | Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// Whether the client was sent a part of the answer.
+    pub fn was_seen(&self) -> bool {
+        self.seen
+    }
+
+    /// Whether what the client was sent ends with a message.
+    pub fn is_between_messages(&self) -> bool {
+        !self.seen || self.passing == 0 && self.pass == 0 && self.out.is_empty()
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>, request: Request<'_>) -> Poll<Result<Outcome, Broken>> {
+        loop {
+            let mut moved = self.poll_send(cx, request)?;
+            if self.is_answered() && self.sent == request.ours.len() + request.unit.len() {
+                self.released = true;
+                if let Poll::Ready(done) = self.poll_pass_on(cx) {
+                    done?;
+                    return Poll::Ready(Ok(self.refused.map_or(Outcome::Done, Outcome::Refused)));
+                }
+                return Poll::Pending;
+            }
+            if self.poll_pass_on(cx)?.is_ready() && !self.is_answered() {
+                moved |= self.poll_receive(cx)?;
+            }
+            if self.expect.copying {
+                moved |= self.poll_copy_in(cx)?;
+            } else if self.client.poll_gone(cx).is_ready() {
+                return Poll::Ready(Err(Broken::ClientGone));
+            }
+            if !moved {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    fn is_answered(&self) -> bool {
+        self.expect.is_empty() && self.passing == 0
+    }
+
+    /// Sends what is left of the request, then COPY data. True when something was sent.
+    fn poll_send(&mut self, cx: &mut Context<'_>, request: Request<'_>) -> Result<bool, Broken> {
+        let mut moved = false;
+        let length = request.ours.len() + request.unit.len();
+        while self.sent < length {
+            let ours = &request.ours[self.sent.min(request.ours.len())..];
+            let unit = &request.unit[self.sent.saturating_sub(request.ours.len())..];
+            let stream = &mut self.connection.stream;
+            let written = match (ours.is_empty(), unit.is_empty()) {
+                (true, _) => stream.poll_write(cx, unit),
+                (_, true) => stream.poll_write(cx, ours),
+                _ => stream.poll_write_vectored(cx, &[IoSlice::new(ours), IoSlice::new(unit)]),
+            };
+            match written {
+                Poll::Ready(Ok(count @ 1..)) => self.sent += count,
+                Poll::Ready(_) => return Err(self.server_gone()),
+                Poll::Pending => return Ok(moved),
+            }
+            moved = true;
+        }
+        while self.copied < self.copy.len() {
+            match self.connection.stream.poll_write(cx, &self.copy[self.copied..]) {
+                Poll::Ready(Ok(count @ 1..)) => self.copied += count,
+                Poll::Ready(_) => return Err(self.server_gone()),
+                Poll::Pending => return Ok(moved),
+            }
+            moved = true;
+        }
+        self.copy.clear();
+        self.copied = 0;
+        match self.connection.stream.poll_flush(cx) {
+            Poll::Ready(Err(_)) => Err(self.server_gone()),
+            _ => Ok(moved),
+        }
+    }
+
+    fn server_gone(&self) -> Broken {
+        Broken::ServerGone { sent: self.sent > 0 }
+    }
+
+    /// Writes to the client what is due. Ready when nothing of it is left.
+    fn poll_pass_on(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        if !self.released || self.refused.is_some() {
+            return Poll::Ready(Ok(()));
+        }
+        loop {
+            let ours = &self.out[self.written..];
+            let theirs = self.connection.inbound.as_ref().map_or(&[][..], |buffer| &buffer.filled()[..self.pass]);
+            if ours.is_empty() && theirs.is_empty() {
+                break;
+            }
+            let stream = &mut self.client.stream;
+            let written = match (ours.is_empty(), theirs.is_empty()) {
+                (true, _) => stream.poll_write(cx, theirs),
+                (_, true) => stream.poll_write(cx, ours),
+                _ => stream.poll_write_vectored(cx, &[IoSlice::new(ours), IoSlice::new(theirs)]),
+            };
+            let count = match std::task::ready!(written) {
+                Ok(count @ 1..) => count,
+                _ => return Poll::Ready(Err(Broken::ClientGone)),
+            };
+            self.seen = true;
+            let from_ours = count.min(ours.len());
+            self.written += from_ours;
+            self.consume(count - from_ours);
+            self.pass -= count - from_ours;
+        }
+        self.out.clear();
+        self.written = 0;
+        self.client.stream.poll_flush(cx).map_err(|_| Broken::ClientGone)
+    }
+
+    fn consume(&mut self, count: usize) {
+        if let Some(buffer) = &mut self.connection.inbound {
+            buffer.consume(count);
+            if buffer.is_empty() {
+                self.connection.inbound = None;
+            }
+        }
+    }
+
+    /// Reads from the server and decides about what has come. True when something has.
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Result<bool, Broken> {
+        let mut buffer = self.connection.inbound.take().unwrap_or_else(Buffer::small);
+        if buffer.is_full() && self.passing == 0 {
+            buffer.grow(LOOKED_AT_MAX + HEADER);
+        }
+        if buffer.is_full() {
+            // Only what is held back can fill it; a message that large is part of a proper answer.
+            self.released = true;
+            self.connection.inbound = Some(buffer);
+            return Ok(true);
+        }
+        let read = self.connection.stream.poll_read(cx, buffer.room());
+        let count = match read {
+            Poll::Ready(Ok(count)) => count,
+            Poll::Ready(Err(_)) => 0,
+            Poll::Pending => {
+                self.connection.inbound = Some(buffer).filter(|buffer| !buffer.is_empty());
+                return Ok(false);
+            }
+        };
+        buffer.advance(count);
+        self.connection.inbound = Some(buffer);
+        if count == 0 || self.leaving {
+            return Err(self.server_gone());
+        }
+        self.digest()?;
+        Ok(true)
+    }
+
+    /// Goes through the messages that have arrived.
+    fn digest(&mut self) -> Result<(), Broken> {
+        loop {
+            let Some(buffer) = &self.connection.inbound else { return Ok(()) };
+            let rest = &buffer.filled()[self.pass..];
+            if rest.is_empty() {
+                return Ok(());
+            }
+            if self.passing > 0 {
+                let count = self.passing.min(rest.len());
+                self.passing -= count;
+                self.pass += count;
+                continue;
+            }
+            if rest.len() < HEADER {
+                return Ok(());
+            }
+            let tag = rest[0];
+            let length = u32::from_be_bytes([rest[1], rest[2], rest[3], rest[4]]) as usize + 1;
+            if length < HEADER {
+                return Err(Broken::Protocol);
+            }
+            let is_bulk = matches!(tag, b'D' | b'd' | b'T' | b't' | b'V') && !self.expect.is_own();
+            if is_bulk || length > LOOKED_AT_MAX {
+                if self.expect.arrived(tag, 0) != Some(Verdict::Pass) {
+                    return Err(Broken::Protocol);
+                }
+                self.released |= matches!(tag, b'D' | b'd');
+                self.passing = length;
+                continue;
+            }
+            if rest.len() < length {
+                return Ok(());
+            }
+            self.message(tag, length)?;
+            if self.is_answered() && !self.leaving {
+                return Ok(());
+            }
+        }
+    }
+
+    /// One message that has arrived as a whole.
+    fn message(&mut self, tag: u8, length: usize) -> Result<(), Broken> {
+        let Some(buffer) = &self.connection.inbound else { return Ok(()) };
+        let message = &buffer.filled()[self.pass..self.pass + length];
+        let mut status = 0;
+        match tag {
+            b'Z' => status = fields::ready_for_query(message).map_err(|_| Broken::Protocol)?,
+            b'S' => {
+                let (name, value) = fields::parameter_status(message).map_err(|_| Broken::Protocol)?;
+                let (name, value) = (String::from_utf8_lossy(name), String::from_utf8_lossy(value));
+                let (name, value) = (name.into_owned(), value.into_owned());
+                self.connection.note_parameter(&name, &value);
+            }
+            b'E' if self.note_error(length)? => return Ok(()),
+            b'C' | b'G' | b'H' if !self.expect.is_own() => self.released = true,
+            _ => {}
+        }
+        if self.refused.is_some() {
+            // Nothing more of this answer is for the client; it only has to end.
+            self.expect.arrived(tag, status).ok_or(Broken::Protocol)?;
+            self.expect.ready.clear();
+            self.cut(length);
+            return Ok(());
+        }
+        match self.expect.arrived(tag, status).ok_or(Broken::Protocol)? {
+            Verdict::Pass => self.pass += length,
+            Verdict::Drop => self.cut(length),
+            Verdict::Replace(instead) => {
+                self.cut(length);
+                self.out.extend_from_slice(&instead);
+            }
+        }
+        self.take_ready();
+        Ok(())
+    }
+
+    /// Looks at an error. True when it is the server's good-bye, which is not an answer.
+    fn note_error(&mut self, length: usize) -> Result<bool, Broken> {
+        let Some(buffer) = &self.connection.inbound else { return Ok(false) };
+        let message = &buffer.filled()[self.pass..self.pass + length];
+        let error = ReportFields::read(message).map_err(|_| Broken::Protocol)?;
+        if self.expect.is_own() {
+            self.expect.own_error = Some(String::from_utf8_lossy(error.message()).into_owned());
+        }
+        let code = error.code();
+        if error.severity() == Severity::Fatal && matches!(code, b"57P01" | b"57P02" | b"57P03") {
+            self.leaving = true;
+            self.cut(length);
+            return Ok(true);
+        }
+        if !self.released && !self.expect.is_own() {
+            self.refused = match code {
+                b"25006" => Some(Refusal::Writes),
+                b"40001" => Some(Refusal::Conflict),
+                _ => None,
+            };
+            if self.refused.is_some() {
+                // What was held back is forgotten with it.
+                let held = self.pass;
+                self.pass = 0;
+                self.consume(held);
+                self.out.clear();
+            } else {
+                self.released = true;
+            }
+        }
+        Ok(false)
+    }
+
+    /// Takes the message at the end of what passes out of the buffer; what comes before it is kept in `out`.
+    fn cut(&mut self, length: usize) {
+        self.gather();
+        self.consume(length);
+    }
+
+    /// Moves what passes into `out`, so that something can be put behind it.
+    fn gather(&mut self) {
+        if let Some(buffer) = self.connection.inbound.as_ref().filter(|_| self.pass > 0) {
+            self.out.extend_from_slice(&buffer.filled()[..self.pass]);
+            let count = std::mem::take(&mut self.pass);
+            self.consume(count);
+        }
+    }
+
+    /// Answers of ours whose turn has come.
+    fn take_ready(&mut self) {
+        if !self.expect.ready.is_empty() {
+            self.gather();
+            self.out.append(&mut self.expect.ready);
+        }
+    }
+
+    /// Takes COPY data from the client while the server takes it. True when there was some.
+    fn poll_copy_in(&mut self, cx: &mut Context<'_>) -> Result<bool, Broken> {
+        let mut moved = false;
+        while self.copy.len() - self.copied < COPY_AHEAD {
+            let arrived = self.client.arrived();
+            if arrived.is_empty() {
+                match self.client.poll_fill(cx, self.request_max) {
+                    Poll::Ready(Ok(1..)) => continue,
+                    Poll::Ready(_) => return Err(Broken::ClientGone),
+                    Poll::Pending => break,
+                }
+            }
+            let count = self.copy_in(arrived.len())?;
+            if count == 0 {
+                match self.client.poll_fill(cx, self.request_max) {
+                    Poll::Ready(Ok(1..)) => continue,
+                    Poll::Ready(_) => return Err(Broken::ClientGone),
+                    Poll::Pending => break,
+                }
+            }
+            moved = true;
+            if !self.expect.copying {
+                break;
+            }
+        }
+        Ok(moved)
+    }
+
+    /// Passes on one message of COPY data. Zero: it is not there as a whole yet.
+    fn copy_in(&mut self, available: usize) -> Result<usize, Broken> {
+        let arrived = self.client.arrived();
+        if available < HEADER {
+            return Ok(0);
+        }
+        let length = u32::from_be_bytes([arrived[1], arrived[2], arrived[3], arrived[4]]) as usize + 1;
+        if !(HEADER..=self.request_max).contains(&length) {
+            return Err(Broken::ClientGone);
+        }
+        if available < length {
+            return Ok(0);
+        }
+        match arrived[0] {
+            b'd' | b'H' => {}
+            // The Sync that came with the Execute was ignored by the server if it was in COPY by then; this one counts.
+            b'c' | b'f' | b'S' => {
+                if arrived[0] == b'S' || !self.expect.ends_with_sync() {
+                    self.expect.copying = false;
+                }
+            }
+            _ => return Err(Broken::ClientGone),
+        }
+        self.copy.extend_from_slice(&arrived[..length]);
+        self.client.consume(length);
+        Ok(length)
+    }
+}

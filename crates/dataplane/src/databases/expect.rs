@@ -1,0 +1,250 @@
+//! What the server's next messages answer to. It decides which of them the client gets, and puts in answers of our own
+//! where they belong: a pooled connection is asked things that its client never asked, and the client asks things that the
+//! connection knows already.
+
+use std::collections::VecDeque;
+
+/// One answer to come.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Expect {
+    /// Queries of our own before the unit: nothing of their answer is passed on.
+    Own,
+    Parse {
+        own: bool,
+        /// The statement that is prepared on this connection when it succeeds.
+        id: Option<u64>,
+    },
+    Bind,
+    Describe,
+    Execute,
+    Close {
+        own: bool,
+    },
+    Sync,
+    Query,
+    Call,
+    /// An answer of ours, given when its turn comes.
+    Ready(Vec<u8>),
+    /// The server is made to fail here, so that it undoes what it must; the client is told this instead.
+    Failing(Vec<u8>),
+}
+
+/// What is to be done with a message.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Pass,
+    Drop,
+    /// This in its place.
+    Replace(Vec<u8>),
+}
+
+#[derive(Debug, Default)]
+pub struct Expectations {
+    queue: VecDeque<Expect>,
+    /// After an error the server ignores everything up to the next Sync, which has not been sent yet.
+    pub skipping: bool,
+    /// Answers of ours whose turn has come.
+    pub ready: Vec<u8>,
+    /// Transaction status of the last ReadyForQuery.
+    pub status: Option<u8>,
+    /// An error of the unit itself was seen.
+    pub failed: bool,
+    /// Our own queries before the unit have failed.
+    pub own_failed: bool,
+    /// What the server said then.
+    pub own_error: Option<String>,
+    /// The server waits for COPY data.
+    pub copying: bool,
+    /// Statements whose Parse was sent.
+    pub hoped: Vec<u64>,
+    /// Statements that are prepared on the connection now.
+    pub prepared: Vec<u64>,
+    /// How many of the client's own Parse messages have succeeded.
+    pub parsed: usize,
+}
+
+impl Expectations {
+    pub fn push(&mut self, expect: Expect) {
+        match expect {
+            Expect::Ready(bytes) if self.queue.is_empty() => self.give(&bytes),
+            expect => self.queue.push_back(expect),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// Whether the unit is a batch of the extended protocol that is complete: after COPY data comes one more Sync.
+    pub fn ends_with_sync(&self) -> bool {
+        self.queue.back() == Some(&Expect::Sync)
+    }
+
+    /// Whether the answer to come is to queries of our own.
+    pub fn is_own(&self) -> bool {
+        self.queue.front() == Some(&Expect::Own)
+    }
+
+    /// The server has sent a message of type `tag`; `status` is the byte of a ReadyForQuery. `None`: nothing of the kind
+    /// can come now, and the connection cannot be understood any more.
+    pub fn arrived(&mut self, tag: u8, status: u8) -> Option<Verdict> {
+        let own = self.is_own();
+        match tag {
+            b'N' | b'S' if own => return Some(Verdict::Drop),
+            b'N' | b'S' | b'A' => return Some(Verdict::Pass),
+            b'E' if own => {
+                self.own_failed = true;
+                return Some(Verdict::Drop);
+            }
+            b'E' => return Some(self.error()),
+            b'Z' => return self.synced(status, own),
+            _ if own => return Some(Verdict::Drop),
+            b'G' => self.copying = true,
+            _ => {}
+        }
+        let (done, pass) = match (self.queue.front()?, tag) {
+            (Expect::Query | Expect::Call, _) => (false, true),
+            (Expect::Parse { own, id }, b'1') => {
+                self.prepared.extend(id);
+                self.parsed += usize::from(!own);
+                (true, !own)
+            }
+            (Expect::Bind, b'2') => (true, true),
+            (Expect::Describe, b't') => (false, true),
+            (Expect::Describe, b'T' | b'n') => (true, true),
+            (Expect::Execute, b'C' | b'I' | b's') => (true, true),
+            (Expect::Execute, b'D' | b'd' | b'c' | b'G' | b'H' | b'T') => (false, true),
+            (Expect::Close { own }, b'3') => (true, !own),
+            _ => return None,
+        };
+        if done {
+            self.next();
+        }
+        Some(if pass { Verdict::Pass } else { Verdict::Drop })
+    }
+
+    fn error(&mut self) -> Verdict {
+        self.failed = true;
+        let copied = std::mem::take(&mut self.copying);
+        let replaced = match self.queue.front_mut() {
+            Some(Expect::Query | Expect::Call) => return Verdict::Pass,
+            Some(Expect::Failing(instead)) => Some(std::mem::take(instead)),
+            _ => None,
+        };
+        // Up to the Sync nothing is answered any more; answers of ours are not due either.
+        // A server that was in COPY has ignored the Sync that was sent with the Execute: it waits for another.
+        let end = if copied { None } else { self.queue.iter().position(|expect| matches!(expect, Expect::Sync)) };
+        self.queue.drain(..end.unwrap_or(self.queue.len()));
+        self.skipping = end.is_none();
+        replaced.map_or(Verdict::Pass, Verdict::Replace)
+    }
+
+    fn synced(&mut self, status: u8, own: bool) -> Option<Verdict> {
+        self.status = Some(status);
+        match self.queue.front()? {
+            Expect::Own | Expect::Sync | Expect::Query | Expect::Call => {
+                self.copying = false;
+                self.next();
+                Some(if own { Verdict::Drop } else { Verdict::Pass })
+            }
+            _ => None,
+        }
+    }
+
+    fn give(&mut self, answer: &[u8]) {
+        self.parsed += usize::from(answer.first() == Some(&b'1'));
+        self.ready.extend_from_slice(answer);
+    }
+
+    fn next(&mut self) {
+        self.queue.pop_front();
+        while let Some(Expect::Ready(_)) = self.queue.front() {
+            let Some(Expect::Ready(bytes)) = self.queue.pop_front() else { return };
+            self.give(&bytes);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn feed(expectations: &mut Expectations, tags: &str) -> String {
+        tags.bytes()
+            .map(|tag| match expectations.arrived(tag, b'I') {
+                Some(Verdict::Pass) => char::from(tag),
+                Some(Verdict::Drop) => '.',
+                Some(Verdict::Replace(_)) => '!',
+                None => '?',
+            })
+            .collect()
+    }
+
+    fn of(expects: impl IntoIterator<Item = Expect>) -> Expectations {
+        let mut expectations = Expectations::default();
+        expects.into_iter().for_each(|expect| expectations.push(expect));
+        expectations
+    }
+
+    #[test]
+    fn what_the_client_did_not_ask_is_kept_from_it() {
+        let mut all = of([
+            Expect::Own,
+            Expect::Parse { own: true, id: Some(7) },
+            Expect::Bind,
+            Expect::Describe,
+            Expect::Execute,
+            Expect::Sync,
+        ]);
+        assert_eq!(feed(&mut all, "SCZ12TDDCZ"), "....2TDDCZ");
+        assert!(all.is_empty() && !all.failed);
+        assert_eq!(all.prepared, [7]);
+    }
+
+    #[test]
+    fn answers_of_ours_come_in_their_place() {
+        let mut all = of([
+            Expect::Ready(b"first".to_vec()),
+            Expect::Bind,
+            Expect::Ready(b"then".to_vec()),
+            Expect::Ready(b"more".to_vec()),
+            Expect::Sync,
+        ]);
+        assert_eq!(std::mem::take(&mut all.ready), b"first");
+        assert_eq!(feed(&mut all, "2"), "2");
+        assert_eq!(std::mem::take(&mut all.ready), b"thenmore");
+        assert_eq!(feed(&mut all, "Z"), "Z");
+    }
+
+    #[test]
+    fn after_an_error_only_the_sync_is_answered() {
+        let mut all =
+            of([Expect::Parse { own: false, id: None }, Expect::Ready(b"x".to_vec()), Expect::Execute, Expect::Sync]);
+        assert_eq!(feed(&mut all, "E"), "E");
+        assert!(all.failed && !all.skipping && all.ready.is_empty());
+        assert_eq!(feed(&mut all, "Z"), "Z");
+        let mut open = of([Expect::Bind, Expect::Execute]);
+        assert_eq!(feed(&mut open, "E"), "E");
+        assert!(open.is_empty() && open.skipping);
+    }
+
+    #[test]
+    fn a_query_goes_on_after_an_error_until_it_is_ready() {
+        let mut all = of([Expect::Query]);
+        assert_eq!(feed(&mut all, "TDECZ"), "TDECZ");
+        assert!(all.failed && all.is_empty());
+    }
+
+    #[test]
+    fn an_error_we_caused_is_told_in_our_words() {
+        let mut all = of([Expect::Bind, Expect::Failing(b"said".to_vec()), Expect::Execute, Expect::Sync]);
+        assert_eq!(feed(&mut all, "2EZ"), "2!Z");
+    }
+
+    #[test]
+    fn what_cannot_come_is_noticed() {
+        assert_eq!(feed(&mut of([Expect::Bind]), "1"), "?");
+        assert_eq!(feed(&mut of([]), "D"), "?");
+        assert_eq!(feed(&mut of([Expect::Execute, Expect::Sync]), "Z"), "?");
+    }
+}

@@ -1,0 +1,88 @@
+//! One PostgreSQL server as the gateway sees it: where it is, what it is at present, and the pools of connections to it.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::backend::{Endpoint, Login};
+use super::causal::Sample;
+use super::monitor::Vitals;
+use super::pool::{Limits, Pool};
+use crate::metrics::Counter;
+
+/// Kept for as long as its name and address are in the snapshot.
+#[derive(Debug)]
+pub struct Node {
+    pub name: String,
+    pub endpoint: Arc<Endpoint>,
+    /// Stable over restarts of Trimaran, for the balancing policies.
+    pub identity: u64,
+    pub vitals: Arc<Vitals>,
+    /// Borrowed connections, which is its load.
+    pub in_use: AtomicU32,
+    pub requests: Counter,
+    /// Grows with every change of role: connections of an earlier epoch are not used again.
+    epoch: AtomicU64,
+    /// By user and database.
+    pools: Mutex<HashMap<(String, String), Arc<Pool>>>,
+}
+
+impl Node {
+    pub fn new(name: &str, endpoint: Endpoint) -> Self {
+        Self {
+            name: name.to_owned(),
+            endpoint: Arc::new(endpoint),
+            identity: BuildHasherDefault::<DefaultHasher>::default().hash_one(name),
+            vitals: Arc::default(),
+            in_use: AtomicU32::new(0),
+            requests: Counter::default(),
+            epoch: AtomicU64::new(0),
+            pools: Mutex::default(),
+        }
+    }
+
+    /// Its position by the newest answer, which stands for nothing (0, never) before the first.
+    pub fn sample(&self) -> Sample {
+        let sample = self.vitals.sample();
+        sample.answer.map_or(Sample { begun_us: 0, position: 0 }, |answer| Sample {
+            begun_us: sample.begun_us,
+            position: answer.position,
+        })
+    }
+
+    pub fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// Its role has changed: what was connected before is not to be used for what comes.
+    pub fn begin_epoch(&self) {
+        self.epoch.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// The pool of a login, made when it is first asked for. New connections are made with the newest login.
+    pub fn pool(self: &Arc<Self>, login: &Arc<Login>) -> Arc<Pool> {
+        let key = (login.user.clone(), login.database.clone());
+        let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pool) = pools.get(&key) {
+            pool.use_login(login);
+            return Arc::clone(pool);
+        }
+        let pool = Arc::new(Pool::new(Arc::clone(self), Arc::clone(login)));
+        pools.insert(key, Arc::clone(&pool));
+        pool
+    }
+
+    pub fn pools(&self) -> Vec<Arc<Pool>> {
+        self.pools.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// Closes old connections, and forgets pools that nobody uses.
+    pub fn tidy(&self, limits: &Limits) {
+        for pool in self.pools() {
+            pool.tidy(limits);
+        }
+        let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        pools.retain(|_, pool| Arc::strong_count(pool) > 1 || pool.usage().open > 0);
+    }
+}

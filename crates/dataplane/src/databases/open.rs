@@ -1,0 +1,244 @@
+//! From a new connection to a session: who it is, which settings it brings, and what it is told of the server.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::backend;
+use super::borrow::{Deadlines, borrow};
+use super::client::Client;
+use super::clients::Newcomer;
+use super::compose::Composed;
+use super::exchange::{Exchange, Request};
+use super::expect::Expectations;
+use super::frontend::{ALPN, Greeting, Identity, Opening, authenticate, greet};
+use super::group::Group;
+use super::protocol::messages::to_client::{self, TransactionStatus};
+use super::protocol::report::Report;
+use super::route::Role;
+use super::session::Session;
+use super::settings::{Settings, statement_for};
+use super::user::User;
+use crate::clock::now_us;
+use crate::net::stream::Stream;
+use crate::plane::Plane;
+
+/// Names of the database that is the console.
+const CONSOLE: [&str; 2] = ["trimaran", "pgbouncer"];
+/// Start-up parameters that are no settings.
+const NOT_SETTINGS: [&str; 4] = ["user", "database", "replication", "options"];
+const CANCEL_LIMIT: Duration = Duration::from_secs(5);
+
+#[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // One of each connection, and nearly always the larger.
+pub enum Opened {
+    Session(Client, Session),
+    Console(Client),
+}
+
+/// Opens a session. `None`: it came to nothing, or was a request to cancel something.
+pub async fn open(stream: Stream, peer: IpAddr, group: &Group, plane: &Plane) -> Option<Opened> {
+    let view = group.view().clone();
+    let limit = Duration::from_millis(view.settings.login_timeout_ms);
+    let tls = if view.settings.tls { plane.topology().tls.as_ref().map(|tls| tls.for_protocol(ALPN)) } else { None };
+    let counters = group.counters.mine();
+    let mut opening = match greet(stream, tls, limit).await {
+        Ok(Greeting::Startup(opening)) => opening,
+        Ok(Greeting::Cancel(cancel)) => {
+            if let Some(target) = group.clients.find(cancel.process, &cancel.secret).and_then(|entry| entry.serving()) {
+                counters.cancels.add(1);
+                let node = &target.node;
+                // Whether it was in time nobody is told, as with PostgreSQL.
+                let _ = backend::cancel(&node.endpoint, target.process, &target.secret, CANCEL_LIMIT).await;
+            }
+            return None;
+        }
+        Err(_) => {
+            counters.refused_logins.add(1);
+            return None;
+        }
+    };
+    let user = view.users.get(&opening.user);
+    let identity = authenticate(&mut opening.stream, &opening.user, user.map(|user| &user.credentials), limit).await;
+    let (Ok(identity), Some(user)) = (identity, user) else {
+        counters.refused_logins.add(1);
+        return None;
+    };
+    counters.logins.add(1);
+    match admit(opening, identity, user, peer, group).await {
+        Ok(opened) => Some(opened),
+        Err((mut client, report)) => {
+            let mut out = Vec::new();
+            report.write_error(&mut out);
+            // It is over either way.
+            let _ = client.write_all(&out).await;
+            None
+        }
+    }
+}
+
+/// Lets a client in that has shown who it is.
+async fn admit(
+    opening: Opening,
+    identity: Identity,
+    user: &User,
+    peer: IpAddr,
+    group: &Group,
+) -> Result<Opened, (Client, Report)> {
+    let Opening { stream, startup, user: name, database } = opening;
+    let mut client = Client::new(stream);
+    let mut out = Vec::new();
+    if startup.needs_negotiation() {
+        to_client::negotiate_protocol_version(&mut out, startup.agreed_minor(), &startup.options);
+    }
+    to_client::authentication_ok(&mut out);
+    if CONSOLE.contains(&database.as_str()) {
+        if !user.is_operator() {
+            return Err((client, Report::fatal("42501", "only operators may use the console")));
+        }
+        welcome(&mut out, &[("server_version".to_owned(), env!("CARGO_PKG_VERSION").to_owned())], 0, &[]);
+        return if client.write_all(&out).await.is_ok() {
+            Ok(Opened::Console(client))
+        } else {
+            Err((client, Report::fatal("08006", "gone")))
+        };
+    }
+    if startup.get("replication").is_some_and(|value| !matches!(value, "false" | "off" | "no" | "0")) {
+        let report = Report::fatal("0A000", "replication connections do not go through the gateway")
+            .with_hint("connect to a node directly");
+        return Err((client, report));
+    }
+    let base = match settings(&startup.parameters) {
+        Ok(base) => base,
+        Err(report) => return Err((client, report)),
+    };
+    let view = group.view().clone();
+    let newcomer = Newcomer {
+        user: &name,
+        database: &database,
+        address: peer,
+        secret_length: if startup.agreed_minor() >= 2 { 32 } else { 4 },
+        now_us: now_us(),
+    };
+    let Some(entry) = group.clients.enter(&newcomer, view.settings.clients_max) else {
+        let text = format!("the gateway has {} clients already", view.settings.clients_max);
+        return Err((client, Report::fatal("53300", text).with_hint("raise clients_max of the database")));
+    };
+    let login = user.login(&database, identity);
+    let mut session = Session::new(entry, login, base);
+    let parameters = match parameters(&mut client, &mut session, group).await {
+        Ok(parameters) => parameters,
+        Err(mut report) => {
+            group.clients.leave(session.number());
+            report.severity = super::protocol::report::Severity::Fatal;
+            return Err((client, report));
+        }
+    };
+    welcome(&mut out, &parameters, session.client.process, &session.client.secret);
+    if client.write_all(&out).await.is_err() {
+        group.clients.leave(session.number());
+        return Err((client, Report::fatal("08006", "gone")));
+    }
+    Ok(Opened::Session(client, session))
+}
+
+fn welcome(out: &mut Vec<u8>, parameters: &[(String, String)], process: u32, secret: &[u8]) {
+    for (name, value) in parameters {
+        to_client::parameter_status(out, name, value);
+    }
+    if !secret.is_empty() {
+        to_client::backend_key_data(out, process, secret);
+    }
+    to_client::ready_for_query(out, TransactionStatus::Idle);
+}
+
+/// Settings of a start-up packet: parameters, and `-c name=value` in `options`.
+fn settings(parameters: &[(String, String)]) -> Result<Settings, Report> {
+    let mut settings = Settings::default();
+    for (name, value) in parameters {
+        if name == "options" {
+            for (name, value) in options(value)? {
+                settings.set(&name, &statement_for(&name, &value));
+            }
+        } else if !NOT_SETTINGS.contains(&name.as_str()) {
+            settings.set(name, &statement_for(name, value));
+        }
+    }
+    Ok(settings)
+}
+
+/// `-c name=value` and `--name=value`, words apart by spaces, which a backslash takes for itself (as PostgreSQL does).
+fn options(text: &str) -> Result<Vec<(String, String)>, Report> {
+    let refuse =
+        |word: &str| Report::fatal("0A000", format!("option {word:?} in the start-up packet is not supported"));
+    let mut words = vec![String::new()];
+    let mut characters = text.chars();
+    while let Some(character) = characters.next() {
+        match (character, words.last_mut()) {
+            ('\\', Some(word)) => word.extend(characters.next()),
+            (space, _) if space.is_ascii_whitespace() => words.push(String::new()),
+            (other, Some(word)) => word.push(other),
+            (_, None) => {}
+        }
+    }
+    let mut found = Vec::new();
+    let mut words = words.into_iter().filter(|word| !word.is_empty());
+    while let Some(word) = words.next() {
+        let setting = match word.strip_prefix("-c").or_else(|| word.strip_prefix("--")) {
+            Some("") => words.next().ok_or_else(|| refuse(&word))?,
+            Some(rest) => rest.to_owned(),
+            None => return Err(refuse(&word)),
+        };
+        let (name, value) = setting.split_once('=').ok_or_else(|| refuse(&setting))?;
+        found.push((name.replace('-', "_"), value.to_owned()));
+    }
+    Ok(found)
+}
+
+/// What servers report of themselves to a client with these settings. The first one with such settings asks a server, which
+/// also shows that they are accepted; later ones are told the same.
+async fn parameters(
+    client: &mut Client,
+    session: &mut Session,
+    group: &Group,
+) -> Result<Vec<(String, String)>, Report> {
+    let mark = session.base.mark();
+    if let Some(known) = group.parameters(&session.login, mark) {
+        return Ok(known);
+    }
+    let view = group.view().clone();
+    let (mut guard, _) = borrow(group, session, Role::Primary, &mut Vec::new(), Deadlines::of(&view)).await?;
+    let Some(connection) = guard.connection() else { return Err(Report::fatal("08006", "no connection")) };
+    let difference = session.base.since(&connection.settings);
+    if !difference.is_empty() {
+        let (mut expect, mut composed) = (Expectations::default(), Composed::default());
+        composed.own_query(&difference, &mut expect);
+        let mut exchange = Exchange::new(client, connection, &mut expect, false, 0);
+        let done = exchange.run(Request { ours: &composed.ours, unit: &[] }).await;
+        if done.is_err() {
+            return Err(Report::fatal("08006", "the server went away during the login"));
+        }
+        if expect.own_failed {
+            let said = expect.own_error.take().unwrap_or_default();
+            return Err(Report::fatal("22023", format!("a setting in the start-up packet is refused: {said}")));
+        }
+        connection.settings = session.base.clone();
+    }
+    let parameters = connection.parameters.clone();
+    guard.give_back();
+    group.remember_parameters(&session.login, mark, &parameters);
+    Ok(parameters)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_of_the_start_up_packet() {
+        let found = options(r"-c a=1 --b-c=two\ words  -cd=4").unwrap();
+        let expected = [("a", "1"), ("b_c", "two words"), ("d", "4")];
+        assert_eq!(found, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        assert!(options("-B 100").is_err());
+        assert!(options("-c").is_err());
+    }
+}

@@ -1,0 +1,336 @@
+//! Plans: what the planner (Python) says of a statement, once per distinct statement, and the cache of them.
+//!
+//! The cache is two generations of a map: what is not used through a whole generation is forgotten, so it is bounded
+//! without bookkeeping on the hot path.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, DefaultHasher};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::time::Duration;
+
+use serde::Deserialize;
+use tokio::sync::Notify;
+
+use super::lexer;
+
+/// Plans kept, half of it in each generation.
+const PLANS_MAX: usize = 20_000;
+/// Statements that wait for the planner.
+const WANTED_MAX: usize = 1_000;
+/// A longer statement is not planned: it goes to the primary, as everything doubtful does.
+pub const TEXT_MAX: usize = 64 * 1024;
+/// How long the first execution of a statement waits for its plan.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Whether a statement may go to a replica.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Access {
+    Read,
+    Write,
+}
+
+/// What a statement does to its session. Kinds that the gateway has no use for are ignored.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Effect {
+    Begin {
+        read_only: Option<bool>,
+    },
+    Commit {},
+    Rollback {},
+    Set {
+        name: String,
+        scope: Scope,
+        to_default: bool,
+        /// The text of the value, where it is a single constant.
+        value: Option<String>,
+        /// What makes the same setting on another connection, where that can be told.
+        sql: Option<String>,
+    },
+    Reset {
+        name: Option<String>,
+    },
+    Discard {
+        what: String,
+    },
+    Deallocate {
+        name: Option<String>,
+    },
+    Show {
+        name: String,
+    },
+    PrepareTransaction {},
+    #[serde(other)]
+    Other,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scope {
+    Session,
+    Local,
+}
+
+/// The planner's answer; `trimaran.databases.planner.Plan`. It may know more than the gateway reads.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Plan {
+    pub access: Access,
+    pub effects: Vec<Effect>,
+    /// Why the session must keep its server connection from now on.
+    pub pins: Vec<String>,
+    /// Such reasons that end with it.
+    pub unpins: Vec<String>,
+    pub statements: u32,
+    pub reason: String,
+    /// `primary` or `replica`, as a comment of the client says.
+    pub hint: Option<String>,
+    /// It was not understood: the plan holds for this very text only.
+    pub doubtful: bool,
+}
+
+impl Plan {
+    /// For what cannot be planned: the primary takes it, and nothing is assumed of what it does.
+    pub fn doubtful(reason: &str) -> Self {
+        Self {
+            access: Access::Write,
+            effects: Vec::new(),
+            pins: vec![reason.to_owned()],
+            unpins: Vec::new(),
+            statements: 1,
+            reason: reason.to_owned(),
+            hint: None,
+            doubtful: true,
+        }
+    }
+}
+
+/// A distinct statement.
+#[derive(Debug)]
+pub struct Entry {
+    id: u64,
+    /// The first text that had this key.
+    pub text: Box<str>,
+    plan: OnceLock<Plan>,
+    ready: Notify,
+    /// A replica has refused it because it writes.
+    writes: AtomicBool,
+    pub executions: AtomicU64,
+}
+
+impl Entry {
+    pub fn plan(&self) -> Option<&Plan> {
+        self.plan.get()
+    }
+
+    /// A replica answered 25006: from now on it goes to the primary.
+    pub fn learn_that_it_writes(&self) {
+        self.writes.store(true, Ordering::Relaxed);
+    }
+
+    pub fn was_learnt(&self) -> bool {
+        self.writes.load(Ordering::Relaxed)
+    }
+
+    /// The plan, waiting for the planner when it is new.
+    pub async fn planned(&self) -> &Plan {
+        let wait = async {
+            loop {
+                let ready = self.ready.notified();
+                if let Some(plan) = self.plan.get() {
+                    return plan;
+                }
+                ready.await;
+            }
+        };
+        match tokio::time::timeout(PATIENCE, wait).await {
+            Ok(plan) => plan,
+            Err(_) => self.plan.get_or_init(|| Plan::doubtful("it was not planned in time")),
+        }
+    }
+}
+
+type Map = HashMap<Box<[u8]>, Arc<Entry>, BuildHasherDefault<DefaultHasher>>;
+
+#[derive(Debug, Default)]
+struct Generations {
+    young: Map,
+    old: Map,
+}
+
+/// The plans of one group.
+#[derive(Debug)]
+pub struct Plans {
+    known: RwLock<Generations>,
+    queue: Arc<Queue>,
+}
+
+impl Plans {
+    pub fn new(queue: Arc<Queue>) -> Self {
+        Self { known: RwLock::default(), queue }
+    }
+
+    /// The entry for a statement's key. A new one is put before the planner; when too many wait already, it is doubtful.
+    /// Statements that were not understood do not share an entry, whatever their keys.
+    pub fn entry(&self, key: &[u8], text: &str) -> Arc<Entry> {
+        let entry = self.of_key(key, text);
+        if entry.plan().is_some_and(|plan| plan.doubtful) && *entry.text != *text {
+            return self.of_key(&lexer::whole(text.as_bytes()), text);
+        }
+        entry
+    }
+
+    fn of_key(&self, key: &[u8], text: &str) -> Arc<Entry> {
+        {
+            let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+            if let Some(entry) = known.young.get(key) {
+                return Arc::clone(entry);
+            }
+        }
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(entry) = known.young.get(key) {
+            return Arc::clone(entry);
+        }
+        let (entry, is_new) = match known.old.remove(key) {
+            Some(entry) => (entry, false),
+            None => (Arc::new(self.queue.make(text)), true),
+        };
+        if known.young.len() >= PLANS_MAX / 2 {
+            known.old = std::mem::take(&mut known.young);
+        }
+        known.young.insert(key.into(), Arc::clone(&entry));
+        drop(known);
+        if is_new {
+            self.queue.want(&entry);
+        }
+        entry
+    }
+
+    /// All statements in memory, for people to look at.
+    pub fn all(&self) -> Vec<Arc<Entry>> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.young.values().chain(known.old.values()).cloned().collect()
+    }
+}
+
+/// Statements of all groups on their way to the planner and back.
+#[derive(Debug, Default)]
+pub struct Queue {
+    wanted: Mutex<Wanted>,
+    asked: Condvar,
+    next_id: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Wanted {
+    waiting: VecDeque<Arc<Entry>>,
+    /// Given to the planner, by id.
+    given: HashMap<u64, Arc<Entry>>,
+}
+
+impl Queue {
+    fn make(&self, text: &str) -> Entry {
+        Entry {
+            id: self.next_id.fetch_add(1, Ordering::Relaxed),
+            text: text.into(),
+            plan: OnceLock::new(),
+            ready: Notify::new(),
+            writes: AtomicBool::new(false),
+            executions: AtomicU64::new(0),
+        }
+    }
+
+    fn want(&self, entry: &Arc<Entry>) {
+        let mut wanted = self.lock();
+        if wanted.waiting.len() >= WANTED_MAX || entry.text.len() > TEXT_MAX {
+            // Whoever asks for it gets it at once; it is kept as it is until it is forgotten.
+            let _ = entry.plan.set(Plan::doubtful("the planner has too much to do, or the statement is too long"));
+            return;
+        }
+        wanted.waiting.push_back(Arc::clone(entry));
+        self.asked.notify_one();
+    }
+
+    /// Statements without a plan, for the planner; waits up to `wait` for the first.
+    pub fn wanted_within(&self, wait: Duration) -> Vec<(u64, String)> {
+        let wanted = self.lock();
+        let waited = self.asked.wait_timeout_while(wanted, wait, |wanted| wanted.waiting.is_empty());
+        let (mut wanted, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let taken: Vec<_> = wanted.waiting.drain(..).collect();
+        let told = taken.iter().map(|entry| (entry.id, entry.text.to_string())).collect();
+        wanted.given.extend(taken.into_iter().map(|entry| (entry.id, entry)));
+        told
+    }
+
+    /// The planner's answer, as JSON. The error says what is wrong with it.
+    pub fn planned(&self, id: u64, plan: &str) -> Result<(), String> {
+        let Some(entry) = self.lock().given.remove(&id) else {
+            return Ok(());
+        };
+        let parsed = serde_json::from_str::<Plan>(plan);
+        let refused = parsed.as_ref().err().map(ToString::to_string);
+        // Set already when it came too late.
+        let _ =
+            entry.plan.set(parsed.unwrap_or_else(|error| Plan::doubtful(&format!("its plan is malformed: {error}"))));
+        entry.ready.notify_waiters();
+        refused.map_or(Ok(()), Err)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Wanted> {
+        self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const READ: &str = r#"{"access": "read", "effects": [{"kind": "show", "name": "x"}, {"kind": "savepoint", "name": "s"}],
+        "pins": [], "unpins": [], "statements": 1, "reason": "reads only", "tables": [], "hint": null,
+        "doubtful": false}"#;
+
+    fn plans() -> (Plans, Arc<Queue>) {
+        let queue = Arc::new(Queue::default());
+        (Plans::new(Arc::clone(&queue)), queue)
+    }
+
+    #[test]
+    fn a_statement_is_planned_once() {
+        let (plans, queue) = plans();
+        let entry = plans.entry(b"select ?", "select 1");
+        assert!(Arc::ptr_eq(&entry, &plans.entry(b"select ?", "select 2")));
+        assert_eq!(queue.wanted_within(Duration::ZERO), [(0, "select 1".to_owned())]);
+        assert!(queue.wanted_within(Duration::ZERO).is_empty());
+        queue.planned(0, READ).unwrap();
+        let plan = entry.plan().unwrap();
+        assert_eq!(plan.access, Access::Read);
+        assert_eq!(plan.effects, [Effect::Show { name: "x".into() }, Effect::Other]);
+    }
+
+    #[test]
+    fn what_cannot_be_understood_goes_to_the_primary() {
+        let (plans, queue) = plans();
+        let entry = plans.entry(b"x", "x");
+        queue.wanted_within(Duration::ZERO);
+        assert!(queue.planned(0, "{}").is_err());
+        assert_eq!(entry.plan().unwrap().access, Access::Write);
+        assert!(Arc::ptr_eq(&entry, &plans.entry(b"x", "x")));
+        assert!(!Arc::ptr_eq(&entry, &plans.entry(b"x", "y")), "it holds for its own text only");
+    }
+
+    #[test]
+    fn memory_is_bounded_and_what_is_used_stays() {
+        let (plans, queue) = plans();
+        let kept = plans.entry(b"kept", "kept");
+        for number in 0..3 * PLANS_MAX {
+            plans.entry(number.to_string().as_bytes(), "other");
+            if number % 1000 == 0 {
+                plans.entry(b"kept", "kept");
+            }
+        }
+        assert!(plans.all().len() <= PLANS_MAX);
+        assert!(Arc::ptr_eq(&kept, &plans.entry(b"kept", "kept")));
+        assert!(queue.lock().waiting.len() <= WANTED_MAX);
+    }
+}

@@ -1,0 +1,241 @@
+//! Connections of one login to one node: a bounded number, shared by all sessions of that login, first come first served.
+
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
+
+use super::backend::{self, ConnectFailure, Login};
+use super::connection::Connection;
+use super::node::Node;
+use crate::clock::now_us;
+
+/// Limits of a pool; `snapshot::Database` has them.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    pub connections_max: usize,
+    pub lifetime_us: u64,
+    pub idle_us: u64,
+    pub connect: Duration,
+}
+
+#[derive(Debug)]
+pub struct Pool {
+    pub node: Arc<Node>,
+    login: ArcSwap<Login>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// The one used last is used next, so that those beyond the need grow old.
+    idle: Vec<Connection>,
+    /// Connections that exist or are being made.
+    open: usize,
+    waiters: VecDeque<oneshot::Sender<Place>>,
+}
+
+/// What a waiter is given.
+#[derive(Debug)]
+enum Place {
+    Connection(Box<Connection>),
+    /// The right to open one.
+    Free,
+}
+
+/// Why there is no connection.
+#[derive(Debug)]
+pub enum Unavailable {
+    /// All were in use for too long.
+    Busy,
+    Failed(ConnectFailure),
+}
+
+/// How a pool is used right now.
+#[derive(Debug, Clone, Copy)]
+pub struct Usage {
+    pub open: usize,
+    pub idle: usize,
+    pub waiting: usize,
+}
+
+impl Pool {
+    pub fn new(node: Arc<Node>, login: Arc<Login>) -> Self {
+        Self { node, login: ArcSwap::new(login), state: Mutex::default() }
+    }
+
+    pub fn login(&self) -> Arc<Login> {
+        self.login.load_full()
+    }
+
+    /// New connections are made with this login: the secret may have changed.
+    pub fn use_login(&self, login: &Arc<Login>) {
+        if !Arc::ptr_eq(&self.login.load(), login) {
+            self.login.store(Arc::clone(login));
+        }
+    }
+
+    /// Borrows a connection: an idle one, else a new one within the limit, else the next that is given back.
+    pub async fn borrow(self: &Arc<Self>, limits: &Limits, deadline: Instant) -> Result<Guard, Unavailable> {
+        let place = match self.claim(limits) {
+            Ok(place) => place,
+            Err(waiting) => timeout_at(deadline, waiting).await.ok().and_then(Result::ok).ok_or(Unavailable::Busy)?,
+        };
+        let claim = Claim { pool: Some(Arc::clone(self)) };
+        match place {
+            Place::Connection(connection) => match connection.adopt() {
+                Ok(connection) => Ok(claim.with(connection)),
+                Err(_) => self.open(claim, limits, deadline).await,
+            },
+            Place::Free => self.open(claim, limits, deadline).await,
+        }
+    }
+
+    /// A place now, or the way to wait for one.
+    fn claim(&self, limits: &Limits) -> Result<Place, oneshot::Receiver<Place>> {
+        let now = now_us();
+        let epoch = self.node.epoch();
+        let mut state = self.lock();
+        while let Some(at) = state.idle.iter().rposition(Connection::is_at_home).or(state.idle.len().checked_sub(1)) {
+            let connection = state.idle.remove(at);
+            if connection.epoch == epoch && now - connection.born_us < limits.lifetime_us && connection.is_quiet() {
+                return Ok(Place::Connection(Box::new(connection)));
+            }
+            state.open -= 1;
+        }
+        if state.open < limits.connections_max {
+            state.open += 1;
+            return Ok(Place::Free);
+        }
+        let (sender, receiver) = oneshot::channel();
+        state.waiters.retain(|waiter| !waiter.is_closed());
+        state.waiters.push_back(sender);
+        Err(receiver)
+    }
+
+    async fn open(self: &Arc<Self>, claim: Claim, limits: &Limits, deadline: Instant) -> Result<Guard, Unavailable> {
+        let limit = limits.connect.min(deadline.saturating_duration_since(Instant::now()));
+        let epoch = self.node.epoch();
+        let login = self.login();
+        let connected = backend::connect(&self.node.endpoint, &login, &[], limit).await;
+        let connection =
+            Connection::new(connected.map_err(Unavailable::Failed)?, Arc::clone(&self.node), epoch, now_us());
+        Ok(claim.with(connection))
+    }
+
+    fn give_back(&self, connection: Connection) {
+        let mut state = self.lock();
+        let mut place = Place::Connection(Box::new(connection));
+        while let Some(waiter) = state.waiters.pop_front() {
+            match waiter.send(place) {
+                Ok(()) => return,
+                Err(returned) => place = returned,
+            }
+        }
+        if let Place::Connection(connection) = place {
+            state.idle.push(*connection);
+        }
+    }
+
+    /// A connection is gone; its place goes to the next in line.
+    fn lose(&self) {
+        let mut state = self.lock();
+        while let Some(waiter) = state.waiters.pop_front() {
+            if waiter.send(Place::Free).is_ok() {
+                return;
+            }
+        }
+        state.open -= 1;
+    }
+
+    /// Closes idle connections that are too old, of an earlier epoch, or ended by the server.
+    pub fn tidy(&self, limits: &Limits) {
+        let (now, epoch) = (now_us(), self.node.epoch());
+        let mut state = self.lock();
+        let before = state.idle.len();
+        state.idle.retain(|connection| {
+            connection.epoch == epoch
+                && now - connection.idle_since_us < limits.idle_us
+                && now - connection.born_us < limits.lifetime_us
+                && connection.is_quiet()
+        });
+        let closed = before - state.idle.len();
+        state.open -= closed;
+    }
+
+    pub fn usage(&self) -> Usage {
+        let state = self.lock();
+        let waiting = state.waiters.iter().filter(|waiter| !waiter.is_closed()).count();
+        Usage { open: state.open, idle: state.idle.len(), waiting }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The right to one connection of a pool, given up when dropped.
+struct Claim {
+    pool: Option<Arc<Pool>>,
+}
+
+impl Claim {
+    fn with(mut self, connection: Connection) -> Guard {
+        let pool = self.pool.take();
+        if let Some(pool) = &pool {
+            pool.node.in_use.fetch_add(1, Ordering::Relaxed);
+        }
+        Guard { pool, connection: Some(connection) }
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        if let Some(pool) = self.pool.take() {
+            pool.lose();
+        }
+    }
+}
+
+/// A borrowed connection. Dropped as it is, it is closed: only who knows that it is in a clean state gives it back.
+#[derive(Debug)]
+pub struct Guard {
+    pool: Option<Arc<Pool>>,
+    connection: Option<Connection>,
+}
+
+impl Guard {
+    pub fn node(&self) -> Option<&Arc<Node>> {
+        self.pool.as_ref().map(|pool| &pool.node)
+    }
+
+    pub fn connection(&mut self) -> Option<&mut Connection> {
+        self.connection.as_mut()
+    }
+
+    /// Outside a transaction, with nothing under way: the next session may have it.
+    pub fn give_back(mut self) {
+        if let (Some(pool), Some(mut connection)) = (self.pool.take(), self.connection.take()) {
+            pool.node.in_use.fetch_sub(1, Ordering::Relaxed);
+            connection.idle_since_us = now_us();
+            if connection.epoch == pool.node.epoch() {
+                pool.give_back(connection);
+            } else {
+                pool.lose();
+            }
+        }
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if let Some(pool) = self.pool.take() {
+            pool.node.in_use.fetch_sub(1, Ordering::Relaxed);
+            pool.lose();
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! What belongs to a client and must hold whichever connection serves it: its transaction, settings, statements, and what it
+//! has written.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::backend::Login;
+use super::causal::{Horizon, parse_position};
+use super::clients::ClientEntry;
+use super::connection::Connection;
+use super::expect::Expectations;
+use super::plan::{Access, Effect, Scope};
+use super::pool::Guard;
+use super::route::{Role, Situation};
+use super::settings::{SETTINGS_MAX, Settings};
+use super::statement::Statement;
+use super::survey::{Change, Survey};
+use crate::clock::now_us;
+
+/// What a status byte says.
+pub const IDLE: u8 = b'I';
+pub const IN_TRANSACTION: u8 = b'T';
+pub const FAILED: u8 = b'E';
+
+#[derive(Debug)]
+pub struct Session {
+    pub client: Arc<ClientEntry>,
+    pub login: Arc<Login>,
+    /// Settings from the start-up packet: what RESET goes back to.
+    pub base: Settings,
+    pub settings: Settings,
+    /// Settings when the transaction began, for its rollback.
+    before: Option<Settings>,
+    pub status: u8,
+    /// Its transaction went down with its server; it has to be told at the next statement, and to roll back.
+    pub lost: bool,
+    /// Why it keeps its connection after the transaction.
+    pub pins: Vec<String>,
+    pub statements: HashMap<Box<[u8]>, Arc<Statement>>,
+    pub unnamed: Option<Arc<Statement>>,
+    /// A batch has failed: everything up to its Sync is ignored.
+    pub skipping: bool,
+    pub horizon: Horizon,
+    /// The transaction may have written.
+    dirty: bool,
+    pub guard: Option<Guard>,
+    /// Role of the node that the guard is of.
+    pub role: Role,
+}
+
+impl Session {
+    pub fn new(client: Arc<ClientEntry>, login: Arc<Login>, base: Settings) -> Self {
+        Self {
+            client,
+            login,
+            settings: base.clone(),
+            base,
+            before: None,
+            status: IDLE,
+            lost: false,
+            pins: Vec::new(),
+            statements: HashMap::new(),
+            unnamed: None,
+            skipping: false,
+            horizon: Horizon::default(),
+            dirty: false,
+            guard: None,
+            role: Role::Primary,
+        }
+    }
+
+    pub fn number(&self) -> u32 {
+        self.client.process
+    }
+
+    pub fn situation(&self, split: bool) -> Situation {
+        let value = |name| self.settings.get(name).and_then(|statement| last_word(statement));
+        Situation {
+            split,
+            reads_only: value("default_transaction_read_only").is_some_and(|value| is_true(&value)),
+            unusual: value("standard_conforming_strings").is_some_and(|value| !is_true(&value)),
+        }
+    }
+
+    /// Takes over what a unit has done, when its answer has come. `status` is that of its end; none for a part of a batch.
+    pub fn settle(&mut self, survey: &Survey<'_>, expect: &Expectations, status: Option<u8>) {
+        self.take_names(survey, expect);
+        let Some(mut guard) = self.guard.take() else { return };
+        if let Some(connection) = guard.connection() {
+            note_prepared(connection, survey, expect, self.number());
+            if !expect.failed {
+                self.take_effects(survey, connection);
+            }
+            let Some(status) = status else {
+                self.dirty |= writes(survey);
+                self.guard = Some(guard);
+                return;
+            };
+            self.take_status(status, survey, expect.failed, connection);
+        }
+        if self.status == IDLE && self.pins.is_empty() {
+            self.client.borrowed(None);
+            guard.give_back();
+        } else {
+            self.guard = Some(guard);
+        }
+    }
+
+    fn take_names(&mut self, survey: &Survey<'_>, expect: &Expectations) {
+        self.skipping = expect.skipping;
+        for (_, change) in survey.changes.iter().filter(|(parses, _)| !expect.failed || *parses <= expect.parsed) {
+            match change {
+                Change::Define(name, statement) => {
+                    self.statements.insert(name.clone(), Arc::clone(statement));
+                }
+                Change::Forget(name) => {
+                    self.statements.remove(name);
+                }
+                Change::Unnamed(statement) => self.unnamed = Some(Arc::clone(statement)),
+                Change::ForgetUnnamed => self.unnamed = None,
+            }
+        }
+        if survey.query.is_some() {
+            self.unnamed = None;
+        }
+    }
+
+    fn take_effects(&mut self, survey: &Survey<'_>, connection: &mut Connection) {
+        for plan in survey.entries.iter().filter_map(|entry| entry.plan()) {
+            for effect in &plan.effects {
+                self.take_effect(effect, connection);
+            }
+            plan.pins.iter().for_each(|pin| self.keep(pin));
+            // In a transaction it may still be undone; keeping the connection is then right, and else only a waste.
+            if self.status == IDLE {
+                self.pins.retain(|pin| !plan.unpins.contains(pin));
+            }
+        }
+        self.client.keeps(self.pins.first());
+    }
+
+    fn take_effect(&mut self, effect: &Effect, connection: &mut Connection) {
+        match effect {
+            Effect::Set { scope: Scope::Local, .. } => {}
+            Effect::Set { name, .. } if name.starts_with("transaction_") => {}
+            Effect::Set { name, value, .. } if name == "trimaran.after" => match value {
+                Some(value) => self.horizon.after(parse_position(value).unwrap_or(u64::MAX)),
+                None => self.keep("trimaran.after set by a parameter"),
+            },
+            Effect::Set { name, to_default: true, .. } | Effect::Reset { name: Some(name) } => {
+                self.reset(name, connection)
+            }
+            Effect::Set { name, sql, .. } => match sql {
+                Some(sql) if self.settings.len() < SETTINGS_MAX => {
+                    self.settings.set(name, sql);
+                    connection.settings.set(name, sql);
+                }
+                _ => self.keep("a setting that cannot be carried over"),
+            },
+            Effect::Reset { name: None } => {
+                self.settings = self.base.clone();
+                connection.settings.clear();
+            }
+            Effect::Discard { what } if what == "all" => {
+                self.settings = self.base.clone();
+                self.statements.clear();
+                self.unnamed = None;
+                self.pins.clear();
+                connection.settings.clear();
+                connection.prepared.clear();
+                connection.unnamed = None;
+            }
+            Effect::Deallocate { name: None } => {
+                self.statements.clear();
+                connection.prepared.clear();
+            }
+            _ => {}
+        }
+    }
+
+    fn reset(&mut self, name: &str, connection: &mut Connection) {
+        connection.settings.reset(name);
+        match self.base.get(&name.to_ascii_lowercase()).map(str::to_owned) {
+            Some(statement) => self.settings.set(name, &statement),
+            None => self.settings.reset(name),
+        }
+    }
+
+    fn keep(&mut self, reason: &str) {
+        if !self.pins.iter().any(|pin| pin == reason) {
+            self.pins.push(reason.to_owned());
+        }
+    }
+
+    fn take_status(&mut self, status: u8, survey: &Survey<'_>, failed: bool, connection: &mut Connection) {
+        let was = std::mem::replace(&mut self.status, status);
+        self.client.status.store(status, Ordering::Relaxed);
+        let on_primary = self.role == Role::Primary;
+        if status == IDLE {
+            let commits = survey.effects().any(|e| matches!(e, Effect::Commit {} | Effect::PrepareTransaction {}));
+            let kept = match was {
+                IDLE => !failed,
+                IN_TRANSACTION => !failed && commits,
+                _ => false,
+            };
+            let before = self.before.take();
+            if !kept && let Some(before) = before {
+                self.settings = before.clone();
+                connection.settings = before;
+            }
+            let dirty = std::mem::take(&mut self.dirty) || writes(survey);
+            if on_primary && dirty && (kept || was != IDLE) {
+                self.horizon.wrote(now_us());
+            }
+        } else {
+            let chained = was == IN_TRANSACTION && !failed && survey.effects().any(|e| matches!(e, Effect::Commit {}));
+            if chained && on_primary && std::mem::take(&mut self.dirty) {
+                self.horizon.wrote(now_us());
+            }
+            if was == IDLE || chained {
+                self.before = Some(self.settings.clone());
+            }
+            self.dirty |= writes(survey);
+        }
+    }
+
+    /// The transaction went down with its server.
+    pub fn lose_transaction(&mut self) {
+        if let Some(before) = self.before.take() {
+            self.settings = before;
+        }
+        self.dirty = false;
+        self.lost = true;
+        self.status = FAILED;
+    }
+
+    /// Nothing is under way any more, whatever was.
+    pub fn end_transaction(&mut self) {
+        self.lose_transaction();
+        self.lost = false;
+        self.status = IDLE;
+    }
+}
+
+/// Whether the unit may have written something that the session must see later.
+fn writes(survey: &Survey<'_>) -> bool {
+    let session_only = |effect: &Effect| !matches!(effect, Effect::Other);
+    survey.executes
+        && survey.entries.iter().any(|entry| {
+            entry.was_learnt()
+                || entry.plan().is_none_or(|plan| {
+                    plan.access == Access::Write
+                        && !(plan.statements as usize == plan.effects.len() && plan.effects.iter().all(session_only))
+                })
+        })
+}
+
+fn note_prepared(connection: &mut Connection, survey: &Survey<'_>, expect: &Expectations, number: u32) {
+    for id in expect.hoped.iter().filter(|id| !expect.prepared.contains(id)) {
+        connection.prepared.remove(*id);
+    }
+    if expect.failed {
+        connection.unnamed = None;
+        return;
+    }
+    for (_, change) in &survey.changes {
+        match change {
+            Change::Unnamed(statement) => connection.unnamed = Some((number, statement.id)),
+            Change::ForgetUnnamed => connection.unnamed = None,
+            _ => {}
+        }
+    }
+}
+
+/// The value at the end of a statement that sets one thing.
+fn last_word(statement: &str) -> Option<String> {
+    let mut words = statement.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).filter(|word| !word.is_empty());
+    let last = words.next_back()?;
+    // `set_config('name', 'value', false)` ends with its third argument.
+    let is_call = statement.trim_end().trim_end_matches(';').ends_with(')');
+    Some(if is_call { words.next_back()? } else { last }.to_ascii_lowercase())
+}
+
+fn is_true(value: &str) -> bool {
+    matches!(value, "on" | "true" | "yes" | "1" | "t" | "y" | "tr" | "tru" | "ye")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_at_the_end_of_statements() {
+        for (statement, value) in [
+            ("SET default_transaction_read_only = on;", "on"),
+            ("set default_transaction_read_only to 'TRUE'", "true"),
+            ("SELECT pg_catalog.set_config('default_transaction_read_only', '1', false)", "1"),
+        ] {
+            assert_eq!(last_word(statement).as_deref(), Some(value));
+            assert!(is_true(value));
+        }
+    }
+}

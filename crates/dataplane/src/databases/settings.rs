@@ -1,0 +1,136 @@
+//! What a session has SET, so that any server connection can be brought to the same state.
+//!
+//! Settings are kept as statements that make them, by name. Two sets are equal when they make the same values in the same
+//! way; that is all a pooled connection must know to see that nothing has to be done, which is the common case.
+
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::sync::Arc;
+
+/// Settings of one session. A session that sets more than this keeps its server connection instead.
+pub const SETTINGS_MAX: usize = 100;
+
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// Statements by lower-case name. Shared with the connections that are in this state.
+    statements: Arc<BTreeMap<Box<str>, Box<str>>>,
+    mark: u64,
+}
+
+impl Settings {
+    /// Whether both make the same state. Marks are 64-bit hashes; maps are only compared when they agree.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.mark == other.mark
+            && (Arc::ptr_eq(&self.statements, &other.statements) || self.statements == other.statements)
+    }
+
+    /// Tells versions of this value apart, for caches.
+    pub fn mark(&self) -> u64 {
+        self.mark
+    }
+
+    pub fn len(&self) -> usize {
+        self.statements.len()
+    }
+
+    /// `statement` is what sets it: as the client sent it, or `set_config` made here.
+    pub fn set(&mut self, name: &str, statement: &str) {
+        Arc::make_mut(&mut self.statements).insert(name.to_ascii_lowercase().into(), statement.into());
+        self.changed();
+    }
+
+    pub fn reset(&mut self, name: &str) {
+        Arc::make_mut(&mut self.statements).remove(name.to_ascii_lowercase().as_str());
+        self.changed();
+    }
+
+    pub fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    fn changed(&mut self) {
+        self.mark = if self.statements.is_empty() {
+            0
+        } else {
+            BuildHasherDefault::<DefaultHasher>::default().hash_one(&*self.statements)
+        };
+    }
+
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.statements.get(name).map(AsRef::as_ref)
+    }
+
+    /// The SQL that brings a connection from the state `from` to this one.
+    pub fn since(&self, from: &Self) -> String {
+        let mut sql = String::new();
+        for name in from.statements.keys().filter(|name| !self.statements.contains_key(*name)) {
+            sql.push_str("RESET ");
+            quote_name(&mut sql, name);
+            sql.push(';');
+        }
+        for (name, statement) in self.statements.iter() {
+            if from.statements.get(name) != Some(statement) {
+                sql.push_str(statement.trim_end().trim_end_matches(';'));
+                // A comment at the statement's end must not swallow what follows.
+                sql.push_str("\n;");
+            }
+        }
+        sql
+    }
+}
+
+/// The statement for a setting whose value is known as the server reads it from a start-up packet.
+pub fn statement_for(name: &str, value: &str) -> String {
+    format!("SELECT pg_catalog.set_config({}, {}, false)", quoted(name), quoted(value))
+}
+
+/// A string literal that does not depend on `standard_conforming_strings`.
+pub fn quoted(text: &str) -> String {
+    let escaped = text.replace('\'', "''");
+    if text.contains('\\') { format!("E'{}'", escaped.replace('\\', "\\\\")) } else { format!("'{escaped}'") }
+}
+
+/// Setting names may have dots (`myapp.user`), each part of which is an identifier; `time zone` and `role` are known to
+/// RESET by the names of their settings.
+fn quote_name(sql: &mut String, name: &str) {
+    for (at, part) in name.split('.').enumerate() {
+        if at > 0 {
+            sql.push('.');
+        }
+        sql.push('"');
+        sql.push_str(&part.replace('"', "\"\""));
+        sql.push('"');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_difference_resets_what_is_gone_and_sets_what_is_new() {
+        let (mut from, mut to) = (Settings::default(), Settings::default());
+        from.set("TimeZone", "SET TIME ZONE 'UTC'");
+        from.set("work_mem", "SET work_mem = 1000");
+        to.set("work_mem", "SET work_mem = 1000");
+        to.set("search_path", "SET search_path TO a, b -- mine");
+        assert_eq!(to.since(&from), "RESET \"timezone\";SET search_path TO a, b -- mine\n;");
+        assert!(!to.is_same(&from));
+        assert_eq!(to.since(&to.clone()), "");
+    }
+
+    #[test]
+    fn what_was_set_and_reset_again_is_as_before() {
+        let mut settings = Settings::default();
+        settings.set("a", "SET a = 1");
+        settings.reset("A");
+        assert!(settings.is_same(&Settings::default()));
+        assert_eq!(settings.len(), 0);
+    }
+
+    #[test]
+    fn values_are_quoted_whatever_they_hold() {
+        assert_eq!(statement_for("a.b", "it's"), "SELECT pg_catalog.set_config('a.b', 'it''s', false)");
+        assert_eq!(quoted("\\'"), "E'\\\\'''");
+    }
+}

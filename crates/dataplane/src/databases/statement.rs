@@ -1,0 +1,87 @@
+//! Prepared statements: one object for each distinct text and parameter types of a group, whatever sessions call it.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, DefaultHasher};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use super::plan::Entry;
+
+/// What the names of prepared statements on servers begin with; clients keep the names that they gave.
+pub const NAME: &str = "_trimaran_";
+
+#[derive(Debug)]
+pub struct Statement {
+    pub id: u64,
+    pub text: Box<[u8]>,
+    /// Count and type numbers, as they stand in the Parse message.
+    pub types: Box<[u8]>,
+    pub entry: Arc<Entry>,
+}
+
+impl Statement {
+    pub fn name(&self) -> String {
+        format!("{NAME}{}", self.id)
+    }
+}
+
+type Key = (Box<[u8]>, Box<[u8]>);
+
+#[derive(Debug, Default)]
+pub struct Statements {
+    known: Mutex<Known>,
+    next_id: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    statements: HashMap<Key, Weak<Statement>, BuildHasherDefault<DefaultHasher>>,
+    /// Size at which those that nobody has any more are swept out.
+    sweep_at: usize,
+}
+
+impl Statements {
+    /// The statement of this text and these types.
+    pub fn intern(&self, text: &[u8], types: &[u8], entry: &Arc<Entry>) -> Arc<Statement> {
+        let key: Key = (text.into(), types.into());
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(statement) = known.statements.get(&key).and_then(Weak::upgrade) {
+            return statement;
+        }
+        if known.statements.len() >= known.sweep_at.max(1024) {
+            known.statements.retain(|_, statement| statement.strong_count() > 0);
+            known.sweep_at = known.statements.len() * 2;
+        }
+        let statement = Arc::new(self.make(text, types, entry));
+        known.statements.insert(key, Arc::downgrade(&statement));
+        statement
+    }
+
+    /// A statement without a name, which is nobody else's.
+    pub fn make(&self, text: &[u8], types: &[u8], entry: &Arc<Entry>) -> Statement {
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        Statement { id, text: text.into(), types: types.into(), entry: Arc::clone(entry) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::databases::plan::{Plans, Queue};
+
+    #[test]
+    fn one_statement_for_each_text_and_types_while_somebody_has_it() {
+        let (statements, plans) = (Statements::default(), Plans::new(Arc::new(Queue::default())));
+        let entry = plans.entry(b"k", "k");
+        let first = statements.intern(b"select $1", b"\0\0", &entry);
+        assert!(Arc::ptr_eq(&first, &statements.intern(b"select $1", b"\0\0", &entry)));
+        assert_ne!(first.id, statements.intern(b"select $1", b"\0\x01\0\0\0\x17", &entry).id);
+        let id = first.id;
+        drop(first);
+        assert_ne!(statements.intern(b"select $1", b"\0\0", &entry).id, id);
+        for number in 0..10_000 {
+            statements.intern(format!("select {number}").as_bytes(), b"\0\0", &entry);
+        }
+        assert!(statements.known.lock().unwrap().statements.len() <= 2048);
+    }
+}

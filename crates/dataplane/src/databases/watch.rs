@@ -1,0 +1,39 @@
+//! What is done for a group in the background: a monitor for each node, and old connections closed.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::AbortHandle;
+use tokio::time::timeout;
+
+use super::group::Group;
+use super::monitor::{self, Pace};
+
+const TIDY: Duration = Duration::from_secs(1);
+
+/// Runs for as long as the plane does.
+pub async fn keep(group: Arc<Group>) {
+    let mut watched: HashMap<usize, AbortHandle> = HashMap::new();
+    loop {
+        let view = group.view().clone();
+        let pace = Pace {
+            interval: Duration::from_millis(view.settings.monitor.interval_ms.max(10)),
+            limit: Duration::from_millis(view.settings.connect_timeout_ms),
+        };
+        let mut left = std::mem::take(&mut watched);
+        for member in &view.members {
+            let key = Arc::as_ptr(&member.node) as usize;
+            let task = left.remove(&key).unwrap_or_else(|| {
+                let (vitals, node) = (Arc::clone(&member.node.vitals), Arc::clone(&member.node));
+                let (endpoint, login) = (Arc::clone(&node.endpoint), Arc::clone(&view.monitor));
+                tokio::spawn(monitor::watch(vitals, endpoint, login, pace)).abort_handle()
+            });
+            watched.insert(key, task);
+            member.node.tidy(&view.limits);
+        }
+        left.values().for_each(AbortHandle::abort);
+        // Either is a reason to look again.
+        let _ = timeout(TIDY, group.changed.notified()).await;
+    }
+}
