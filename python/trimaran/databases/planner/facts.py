@@ -134,12 +134,12 @@ def constant(node: Node) -> str | bool | None:
     value = node.a_const
     match value.WhichOneof("val"):
         case "sval":
-            return value.sval.sval
+            return str(value.sval.sval)
         case "ival":
             return str(value.ival.ival)
         case "fval":
-            return value.fval.fval
+            return str(value.fval.fval)
         case "boolval":
-            return value.boolval.boolval
+            return bool(value.boolval.boolval)
         case _:
             return None

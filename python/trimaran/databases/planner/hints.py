@@ -13,8 +13,8 @@ from postgast.pg_query_pb2 import Token
 
 from trimaran.databases.planner.plan import Hint
 
-_MAY_HAVE_ONE = re.compile(r"/\*[ \t\r\n\f\v]*trimaran:", re.IGNORECASE | re.ASCII)
-_HINT = re.compile(r"/\*[ \t\r\n\f\v]*trimaran:(.*)\*/", re.IGNORECASE | re.ASCII | re.DOTALL)
+_MAY_HAVE_ONE = re.compile(r"/\*[ \t\r\n\f]*trimaran:", re.IGNORECASE | re.ASCII)
+_HINT = re.compile(r"/\*[ \t\r\n\f]*trimaran:(.*)\*/", re.IGNORECASE | re.ASCII | re.DOTALL)
 
 
 def read_hint(text: str) -> tuple[Hint | None, str | None]:

@@ -49,7 +49,8 @@ def _characteristics(node: VariableSetStmt, sql: str) -> Change:
     change = Change()
     for name, value in modes(node.args).items():
         setting, scope = (f"default_{name}", "session") if session else (name, "local")
-        change.effects.append(_set(setting, scope, {True: "on", False: "off"}.get(value, value), sql))
+        shown = value if isinstance(value, str) else "on" if value else "off"
+        change.effects.append(_set(setting, scope, shown, sql))
     return change
 
 

@@ -156,11 +156,8 @@ def _function_pins(facts: Facts) -> list[str]:
 
 def _explain(node: ExplainStmt, facts: Facts, sql: str) -> Outcome:
     inner = judge(node.query, facts, sql)
-    # A value that is a literal is not looked at, because texts that differ in literals share a plan.
-    off = ("off", "false")
-    analysed = any(
-        option.def_elem.defname == "analyze" and option.def_elem.arg.string.sval not in off for option in node.options
-    )
+    # The option's value may be a literal, and texts that differ in literals share a plan: it counts as on.
+    analysed = any(option.def_elem.defname == "analyze" for option in node.options)
     reason = f"explains a statement that {inner.reason}"
     if node.query.WhichOneof("node") == "select_stmt" and inner.access == "read":
         return Outcome("read", "reads only: EXPLAIN of a SELECT without locking")
@@ -307,8 +304,8 @@ def _creates_temporary(node: Message | None, facts: Facts) -> list[str]:
 
 def _dropped_at_commit(node: Message) -> bool:
     clause = getattr(node, "into", node)
-    option = getattr(clause, "oncommit", None) or getattr(clause, "on_commit", None)
-    return option == OnCommitAction.ONCOMMIT_DROP
+    option: object = getattr(clause, "oncommit", None) or getattr(clause, "on_commit", None)
+    return bool(option == OnCommitAction.ONCOMMIT_DROP)
 
 
 _RULES: dict[str, Callable[..., Outcome]] = {
