@@ -105,7 +105,7 @@ impl<'a> Lexer<'a> {
             }
             if self.space {
                 self.space = false;
-                if !self.key.is_empty() {
+                if self.key.last().is_some_and(|last| !is_apart(*last)) && !is_apart(byte) {
                     self.key.push(b' ');
                 }
             }
@@ -229,7 +229,7 @@ impl<'a> Lexer<'a> {
     /// Whether the word that begins at `start` in the key is the whole of an element of a list or row.
     fn is_element(&self, start: usize) -> bool {
         self.lists.holds_elements()
-            && matches!(self.key[..start].trim_ascii_end().last(), Some(b'(' | b'[' | b','))
+            && matches!(self.key[..start].last(), Some(b'(' | b'[' | b','))
             && matches!(self.sql[self.at..].trim_ascii_start().first(), Some(b')' | b']' | b','))
     }
 
@@ -244,10 +244,7 @@ impl<'a> Lexer<'a> {
     /// The word that the bracket at the end of the key stands behind.
     fn before_bracket(&self) -> Before {
         let (word, end) = self.before;
-        match self.key.get(end..self.key.len() - 1) {
-            Some(b"" | b" ") if end > 0 => word,
-            _ => Before::Other,
-        }
+        if end > 0 && end == self.key.len() - 1 { word } else { Before::Other }
     }
 
     fn quoted(&mut self, opening: usize) -> Result<(), Stop> {
@@ -276,6 +273,11 @@ impl<'a> Lexer<'a> {
         }
         self.literal(tokens::dollar_quoted(self.sql, self.at))
     }
+}
+
+/// Whether a byte is a token whatever stands beside it, so that white space there says nothing.
+fn is_apart(byte: u8) -> bool {
+    matches!(byte, b'(' | b')' | b'[' | b']' | b',' | b';')
 }
 
 /// Statements whose literals are data. In all others (SET, LISTEN, DO...) a literal may decide what happens.

@@ -116,17 +116,12 @@ impl Lists {
 
 /// Whether only a comma stands between the last row and the end of the key.
 fn follows_row(outer: &Bracket, key: &[u8]) -> bool {
-    outer.kind != Kind::List
-        && outer.last.1 > 0
-        && key.get(outer.tail as usize..).is_some_and(|between| between.trim_ascii() == b",")
+    outer.kind != Kind::List && outer.last.1 > 0 && key.get(outer.tail as usize..) == Some(b",")
 }
 
 /// Take the element or row from `begin` to the end of the key back if it reads like the one before.
 fn take_back(bracket: &mut Bracket, key: &mut Vec<u8>, begin: u32) {
-    let begin = begin as usize;
-    let written = key.get(begin..).unwrap_or_default();
-    let spaces = written.len() - written.trim_ascii_start().len();
-    let now = written.trim_ascii();
+    let now = key.get(begin as usize..).unwrap_or_default();
     let (from, to) = (bracket.last.0 as usize, bracket.last.1 as usize);
     if to > from && key.get(from..to) == Some(now) {
         let is_marked = bracket.tail as usize > to;
@@ -135,8 +130,7 @@ fn take_back(bracket: &mut Bracket, key: &mut Vec<u8>, begin: u32) {
             key.push(MORE);
         }
     } else {
-        let from = begin + spaces;
-        bracket.last = (from as u32, (from + now.len()) as u32);
+        bracket.last = (begin, begin + now.len() as u32);
     }
     bracket.tail = key.len() as u32;
 }
