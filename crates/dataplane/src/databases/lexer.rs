@@ -54,6 +54,11 @@ pub fn key(sql: &[u8], into: &mut Vec<u8>) -> Key {
     Key::Doubtful
 }
 
+/// The key that stands for this very text.
+pub fn whole(sql: &[u8]) -> Vec<u8> {
+    [&[WHOLE_TEXT], sql].concat()
+}
+
 enum Stop {
     /// A literal may decide the plan, so all must be kept.
     LiteralsMatter,
