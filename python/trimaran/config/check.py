@@ -12,10 +12,11 @@ from pathlib import Path
 from trimaran.errors import ConfigError
 
 from .load import Loaded
-from .model import Bind, Pool
+from .model import Bind, Database, Pool
 
 _FIELD_NAME = "[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 LOOPBACK_NAMES = ("localhost",)
+_NODES_MAX = 8
 
 
 def check(loaded: Loaded) -> list[ConfigError]:
@@ -101,8 +102,25 @@ def _problems(loaded: Loaded) -> Iterator[ConfigError]:
     for name, database in config.databases.items():
         if not re.fullmatch(r"[a-z][a-z0-9_]{0,30}", name):
             yield ConfigError(source, f"databases.{name}", None, "expected a name of small letters, digits and _")
-        if database.nodes != "embedded" and len(database.nodes) != 1:
-            yield ConfigError(source, f"databases.{name}.nodes", list(database.nodes), 'expected "embedded" or one DSN')
+        yield from _database_problems(name, database, source)
+
+
+def _database_problems(name: str, database: Database, source: str) -> Iterator[ConfigError]:
+    key = f"databases.{name}"
+    if database.nodes == "embedded":
+        return
+    if not 1 <= len(database.nodes) <= _NODES_MAX:
+        expected = f'expected "embedded" or up to {_NODES_MAX} DSNs'
+        yield ConfigError(source, f"{key}.nodes", list(database.nodes), expected)
+    for at, dsn in enumerate(database.nodes):
+        if not re.match(r"postgres(ql)?://", dsn):
+            # The text may hold a password, so it is not repeated.
+            yield ConfigError(source, f"{key}.nodes[{at}]", None, "expected a DSN like postgresql://user@host/name")
+    if len(set(database.nodes)) < len(database.nodes):
+        yield ConfigError(source, f"{key}.nodes", None, "the same DSN twice")
+    if database.replicas:
+        expected = "expected 0: replicas are made of embedded nodes only; name your own in nodes"
+        yield ConfigError(source, f"{key}.replicas", database.replicas, expected)
 
 
 def _tls_problems(loaded: Loaded) -> Iterator[ConfigError]:

@@ -309,10 +309,50 @@ class Database:
     """One PostgreSQL database of the app."""
 
     nodes: Literal["embedded"] | tuple[str, ...] = setting(
-        "embedded", "embedded: Trimaran runs PostgreSQL itself; or a list with one DSN of your server.", live=False
+        "embedded",
+        "embedded: Trimaran runs PostgreSQL itself; or a list of DSNs, of your primary and its replicas.",
+        live=False,
+    )
+    replicas: int = setting(
+        0, "Embedded replicas beside the primary, which read and take over.", minimum=0, maximum=7, live=False
+    )
+    synchronous: bool = setting(
+        True,
+        "A commit is acknowledged when a replica has it too, as long as one is up: a failover then loses none. Of your own"
+        " nodes, only where `failover` is true.",
+        live=False,
+    )
+    failover: bool | None = setting(
+        None,
+        "Whether Trimaran promotes a replica when the primary fails. Without a value: yes for embedded nodes, and no for"
+        " your own, where it follows whom others promote (Patroni, a person).",
+        live=False,
+    )
+    probe_interval_ms: int = setting(
+        150, "How often each node is asked how it is.", minimum=20, maximum=10_000, live=False
+    )
+    probe_timeout_ms: int = setting(
+        200, "An answer that takes longer is a failed probe.", minimum=20, maximum=10_000, live=False
+    )
+    probe_failures: int = setting(
+        3, "Failed probes in a row after which a node counts as down.", minimum=1, maximum=100, live=False
+    )
+    write_stall_ms: int = setting(
+        3_000,
+        "The primary counts as down when a commit to its own disk takes longer; a replica stops being waited for when it"
+        " is behind for longer.",
+        minimum=200,
+        maximum=600_000,
+        live=False,
+    )
+    disk_free_min_mb: int = setting(
+        64, "An embedded primary with less room on its disk gives its role to a replica that has more.", minimum=0, live=False
+    )
+    switchover_timeout_ms: int = setting(
+        10_000, "How long a planned promotion may wait for the replica before it is given up.", minimum=100, live=False
     )
     port: int = setting(
-        0, "Port of the embedded node; 0 means a free one, remembered.", minimum=0, maximum=65_535, live=False
+        0, "Port of the first embedded node; 0 means a free one, remembered.", minimum=0, maximum=65_535, live=False
     )
     environment: str = setting("DATABASE_URL", "Variable in which the app finds the database's address.", live=False)
 

@@ -47,7 +47,7 @@ def version_of(data: Path) -> int:
     return int(said)
 
 
-def initialise(
+async def initialise(
     binaries: Binaries, place: Place, account: Account, keep: Passwords, report: Callable[[str], None]
 ) -> None:
     """Make `place.data`: the cluster, the superuser, the app's role and database.
@@ -55,11 +55,11 @@ def initialise(
     Raises DatabaseError with PostgreSQL's last lines; nothing is left behind then.
     """
     report(f"making a PostgreSQL {binaries.version} database in {place.data}")
-    _remove_unfinished(place, report)
+    remove_unfinished(place, report)
     try:
         make_directory(place.unfinished, 0o700, account)
-        _run_initdb(binaries, place, account)
-        _tell(binaries, place.unfinished, account, _creation(keep))
+        await _run_initdb(binaries, place, account)
+        await _tell(binaries, place.unfinished, account, _creation(keep))
         if place.data.exists():
             place.data.rmdir()  # it is empty: see version_of
         place.unfinished.rename(place.data)
@@ -69,25 +69,26 @@ def initialise(
         _first_password(place).unlink(missing_ok=True)
 
 
-def set_passwords(binaries: Binaries, place: Place, account: Account, keep: Passwords) -> None:
+async def set_passwords(binaries: Binaries, place: Place, account: Account, keep: Passwords) -> None:
     """Give both roles these passwords while the node is down: the way back when `secrets.json` is lost.
 
     Whoever may do this owns the data directory, so no protection is lost. Raises DatabaseError.
     """
-    _tell(binaries, place.data, account, _alteration(keep))
+    await _tell(binaries, place.data, account, _alteration(keep))
 
 
-def _remove_unfinished(place: Place, report: Callable[[str], None]) -> None:
+def remove_unfinished(place: Place, report: Callable[[str], None]) -> None:
+    """Remove a data directory that an earlier start did not complete: it has never been one."""
     if place.unfinished.exists():
         report(f"an earlier start was ended before {place.unfinished} was complete; making it anew")
         shutil.rmtree(place.unfinished)
 
 
-def _run_initdb(binaries: Binaries, place: Place, account: Account) -> None:
+async def _run_initdb(binaries: Binaries, place: Place, account: Account) -> None:
     # initdb wants a password in a file. This one is replaced a moment later, so the file never held a secret.
     first_password = _first_password(place)
     write_private(first_password, secrets.token_urlsafe(24), account)
-    outcome = run(
+    outcome = await run(
         [
             binaries.program("initdb"),
             f"--pgdata={place.unfinished}",
@@ -102,7 +103,7 @@ def _run_initdb(binaries: Binaries, place: Place, account: Account) -> None:
         ],
         account,
     )
-    _check(outcome, "initdb", place.home)
+    check(outcome, "initdb", place.home)
 
 
 def _first_password(place: Place) -> Path:
@@ -132,7 +133,7 @@ def _alteration(keep: Passwords) -> list[str]:
     ]
 
 
-def _tell(binaries: Binaries, data: Path, account: Account, statements: list[str]) -> None:
+async def _tell(binaries: Binaries, data: Path, account: Account, statements: list[str]) -> None:
     """Run statements in a single-user PostgreSQL, which listens nowhere and needs no password."""
     for statement in statements:
         if not set(statement) <= _PLAIN:
@@ -145,18 +146,19 @@ def _tell(binaries: Binaries, data: Path, account: Account, statements: list[str
             "logging_collector": "off",
         }
     )
-    outcome = run(
+    outcome = await run(
         [binaries.program("postgres"), "--single", *options, "-D", str(data), "postgres"],
         account,
         says="\n".join(statements) + "\n",
     )
-    _check(outcome, "postgres --single", data)
+    check(outcome, "postgres --single", data)
 
 
 _PLAIN = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_- ';")
 
 
-def _check(outcome: Outcome, program: str, place: Path) -> None:
+def check(outcome: Outcome, program: str, place: Path) -> None:
+    """Raise DatabaseError with the last words of a program that has failed at this place."""
     if outcome.status == 0:
         return
     hint = hint_for(outcome.output, place)

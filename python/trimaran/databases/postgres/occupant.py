@@ -6,6 +6,7 @@ Whoever calls `clear` holds the node's lock, so no living Trimaran is responsibl
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import Callable
@@ -17,40 +18,56 @@ from trimaran.databases.postgres.place import Place
 from trimaran.errors import DatabaseError
 
 _POLL_INTERVAL_S = 0.02
+_KILL_INTERVAL_S = 0.005
 # What is waited for before each signal, in seconds: its own end, then an immediate shutdown, then none of its will.
 _PATIENCE = ((3.0, Signals.SIGQUIT), (5.0, Signals.SIGKILL))
 
 
-def clear(place: Place, account: Account, report: Callable[[str], None]) -> None:
+async def clear(place: Place, account: Account, report: Callable[[str], None]) -> None:
     """Return when no process of an earlier run is on the data. Raises DatabaseError when one cannot be ended."""
-    if not _processes(place, account):
+    if not processes(place, account):
         return
     report(f"PostgreSQL of an earlier run still ends in {place.data}; waiting for it")
     for patience_s, signal in _PATIENCE:
-        if _gone(place, account, patience_s):
+        if await _gone(place, account, patience_s):
             return
-        left = _processes(place, account)
+        left = processes(place, account)
         report(f"sending {signal.name} to the left-over PostgreSQL processes {', '.join(map(str, left))}")
         for pid in left:
             _send(pid, signal)
-    if not _gone(place, account, 5.0):
-        left = _processes(place, account)
+    if not await _gone(place, account, 5.0):
+        left = processes(place, account)
         raise DatabaseError(
             f"{place.data}: PostgreSQL processes of an earlier run do not end: {', '.join(map(str, left))};"
             " end them by hand, then start again"
         )
 
 
-def _gone(place: Place, account: Account, within_s: float) -> bool:
-    deadline = time.monotonic() + within_s
-    while _processes(place, account):
+async def kill(place: Place, account: Account) -> bool:
+    """End every process on the data at once, also stopped ones; whether all are gone within five seconds.
+
+    A killed postmaster leaves its children running for a moment, and those could still acknowledge commits.
+    """
+    deadline = time.monotonic() + 5.0
+    while left := processes(place, account):
         if time.monotonic() >= deadline:
             return False
-        time.sleep(_POLL_INTERVAL_S)
+        for pid in left:
+            _send(pid, Signals.SIGKILL)
+        await asyncio.sleep(_KILL_INTERVAL_S)
     return True
 
 
-def _processes(place: Place, account: Account) -> list[int]:
+async def _gone(place: Place, account: Account, within_s: float) -> bool:
+    deadline = time.monotonic() + within_s
+    while processes(place, account):
+        if time.monotonic() >= deadline:
+            return False
+        await asyncio.sleep(_POLL_INTERVAL_S)
+    return True
+
+
+def processes(place: Place, account: Account) -> list[int]:
     """The processes that carry the node's marker and belong to its account.
 
     The postmaster has the marker in its arguments, its children in their titles; both are in /proc, readable for

@@ -7,6 +7,10 @@ Everything is under `<state directory>/databases/<name>/` where the node's accou
     lock          held by the Trimaran that runs the node
     start.log     what the last start said before logging began
     data/ log/ run/   the node's own: data directory, logs of a week, Unix socket
+    upstream.pgpass   what a replica logs in with at its primary
+
+The first node of the database `main` is in `databases/main`, its replicas in `databases/main-2` and so on. All share
+the passwords and the memory of the group (`group.json`) in `databases/main`.
 
 As root the node belongs to another user, who may not get below a private home. Then `data`, `log` and `run` are
 in `/var/lib/trimaran/<id>/<name>/`, with an id made from the state directory's path.
@@ -71,6 +75,11 @@ class Place:
     @property
     def log(self) -> Path:
         return self.home / "log"
+
+    @property
+    def pass_file(self) -> Path:
+        """What the node logs in with at the node it follows (libpq's password file)."""
+        return self.home / "upstream.pgpass"
 
     @property
     def run(self) -> Path:

@@ -3,7 +3,8 @@
 `lasting` is written to `postgresql.conf` once, when the data directory is made, and is the person's to change
 afterwards (there, or with ALTER SYSTEM). `imposed` is given at each start and cannot be changed inside, because
 Trimaran relies on it. What is in neither is PostgreSQL's default: `fsync`, `synchronous_commit` and
-`full_page_writes` are on, `wal_level` is `replica` with ten WAL senders and slots, ready for replication.
+`full_page_writes` are on, `wal_level` is `replica` with ten WAL senders and slots, ready for replication. Data checksums
+are on, which lets `pg_rewind` work without `wal_log_hints`.
 """
 
 from __future__ import annotations
@@ -48,7 +49,24 @@ def imposed(*, port: int, address: str, sockets: Path, log: Path, marker: str) -
         "log_rotation_size": "0",
         "log_truncate_on_rotation": "on",
         "log_file_mode": "0600",
+        **_REPLICATION,
     }
+
+
+_REPLICATION = {
+    # A replica that is away keeps WAL alive through its slot, but never so much that it fills the primary's disk.
+    "max_slot_wal_keep_size": "1GB",
+    # After a failover slots are made anew; this much is there for replicas that come back to them.
+    "wal_keep_size": "128MB",
+    # Reads on a replica must not fail because the primary has removed rows that they still see. The price is the one
+    # of a long read on the primary itself: vacuum waits for it.
+    "hot_standby_feedback": "on",
+    # A replica tries its primary this often while it is not there; the default of 5 s would be most of a failover.
+    "wal_retrieve_retry_interval": "200ms",
+    "wal_receiver_status_interval": "1s",
+    "wal_receiver_timeout": "10s",
+    "wal_sender_timeout": "10s",
+}
 
 
 def as_options(settings: dict[str, str]) -> list[str]:

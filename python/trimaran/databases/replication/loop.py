@@ -1,0 +1,251 @@
+"""The loop of a group: facts, decision, action, and whoever needs to know is told. The only place that acts on decisions."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+import traceback
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from trimaran.errors import DatabaseError
+from trimaran.journal import Journal
+
+from .actions import Actions
+from .failover import (
+    Adopt,
+    Decision,
+    Fence,
+    HoldWrites,
+    Nothing,
+    Promote,
+    Rejoin,
+    Repoint,
+    Restart,
+    Rules,
+    Synchronous,
+    decide,
+)
+from .nodes import Node
+from .observe import Observer
+from .topology import Memory, NodeFacts
+
+_TOLD_AGAIN_S = 30.0
+"""A state that goes on is said again only when its words have changed, and not more often than this."""
+
+
+class Loop:
+    """Keeps one group whole. Belongs to one event loop."""
+
+    def __init__(
+        self,
+        group: str,
+        nodes: dict[str, Node],
+        rules: Rules,
+        observer: Observer,
+        actions: Actions,
+        journal: Journal,
+        keep: Callable[[Memory], None],
+        publish: Callable[[], Awaitable[None]],
+        memory: Memory,
+        interval_s: float,
+    ) -> None:
+        """`keep` writes memory to disk before something is done; `publish` tells of members and of where to write."""
+        self.memory = memory
+        self.facts: dict[str, NodeFacts] = {}
+        self.writable: str | None = None
+        """Where writes go; None while nobody may write."""
+        self.exclusive = asyncio.Lock()
+        """Held during a step, and by commands that must not be decided against meanwhile."""
+        self._group = group
+        self._nodes = nodes
+        self._rules = rules
+        self._observer = observer
+        self._actions = actions
+        self._journal = journal
+        self._keep = keep
+        self._publish = publish
+        self._interval_s = interval_s
+        self._wake = asyncio.Event()
+        self._watched: dict[int, int] = {}
+        """Processes whose end wakes the loop: pid to descriptor."""
+        self._work: dict[str, asyncio.Task[None]] = {}
+        """What is under way in the background, by node."""
+        self._told: tuple[str, str] = ("", "")
+        self._told_at_s = 0.0
+        self._complaints: dict[str, str] = {}
+
+    async def run(self) -> None:
+        """Goes on until it is cancelled."""
+        while True:
+            try:
+                async with self.exclusive:
+                    settled = await self.step()
+            except DatabaseError as error:
+                self._complain(self._group, str(error))
+                settled = True
+            if settled:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), self._interval_s)
+            self._wake.clear()
+
+    async def step(self) -> bool:
+        """One look, one decision, one action; whether there is nothing more to do for now."""
+        self._watch_processes()
+        self.facts = await self._observer.round(self.memory.primary)
+        decision = decide(time.monotonic(), self.facts, self.memory, self._rules)
+        before = self.memory
+        self.memory = decision.memory
+        self._keep(self.memory)
+        self._tell(decision)
+        if decision.writable != self.writable and not isinstance(decision.action, Promote):
+            self.writable = decision.writable
+            await self._publish()
+        try:
+            await self._act(decision)
+        except DatabaseError as error:
+            self._complain(self.memory.primary, f"{_named(decision)} has failed: {error}")
+            if isinstance(decision.action, Synchronous):
+                # Which of the two is in force is not known; the guard holds for both.
+                self.memory = replace(self.memory, told=before.told)
+            await asyncio.sleep(self._interval_s)
+        await self._publish()
+        return isinstance(decision.action, Nothing | HoldWrites | Rejoin | Restart)
+
+    async def close(self) -> None:
+        """Gives up what is under way and lets go of all connections."""
+        for task in self._work.values():
+            task.cancel()
+        await asyncio.gather(*self._work.values(), return_exceptions=True)
+        for pid in list(self._watched):
+            self._unwatch(pid)
+        await asyncio.gather(*(node.probe.close() for node in self._nodes.values()))
+
+    async def carry_out(self, action: Promote) -> None:
+        """A promotion that was decided elsewhere: it is remembered first, then done. The caller holds `exclusive`."""
+        self.memory = replace(
+            self.memory, primary=action.node, promoting=True, told=action.followers, guard=None, mark=None
+        )
+        self._keep(self.memory)
+        await self._act(Decision(action, "", None, self.memory))
+
+    async def hold(self) -> None:
+        """Stops writes. Returns when everybody has been told. The caller holds `exclusive`."""
+        self.writable = None
+        await self._publish()
+
+    def in_background(self, name: str, what: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Does something with one node, which is left alone otherwise until it is done."""
+        node = self._nodes[name]
+        node.busy = what
+
+        async def do() -> None:
+            try:
+                await work
+                self._complaints.pop(name, None)
+            except DatabaseError as error:
+                self._complain(name, str(error))
+            except Exception as error:  # A bug must not leave the node marked as busy without a word.
+                self._complain(name, "".join(traceback.format_exception(error)).rstrip())
+            finally:
+                node.busy = ""
+                self._work.pop(name, None)
+                self._wake.set()
+
+        task = asyncio.create_task(do())
+        self._work[name] = task
+        return task
+
+    async def _act(self, decision: Decision) -> None:
+        match decision.action:
+            case Fence(node):
+                await self._actions.fence(node)
+            case Promote(node, followers):
+                self.memory = replace(self.memory, timeline=await self._actions.promote(node, followers), promoting=False)
+                self._keep(self.memory)
+                self.writable = node
+                self._journal.say(self._group, f"{node} is the primary, on timeline {self.memory.timeline}")
+            case Adopt():
+                await self._actions.keep_slots(self.memory.primary)
+            case Repoint(names, to):
+                await self._actions.repoint(names, to)
+            case Synchronous(names):
+                await self._actions.wait_for(self.memory.primary, names)
+            case Rejoin(node, copy):
+                work = self._actions.rejoin(node, self.memory.primary, copy)
+                self.in_background(node, "copying" if copy else "joining", work)
+            case Restart(node):
+                self.in_background(node, "starting", self._restart(node))
+            case Nothing() | HoldWrites():
+                pass
+
+    async def _restart(self, name: str) -> None:
+        await self._actions.restart(name)
+        if not self.memory.promoting:
+            await self._actions.settle_primary(name)
+
+    def _tell(self, decision: Decision) -> None:
+        """Every decision with its reason into the journal; one that goes on is told once."""
+        name = _named(decision)
+        if name == "":
+            self._told = ("", "")
+            return
+        said, now = (name, decision.reason), time.monotonic()
+        if isinstance(decision.action, HoldWrites) and (
+            said == self._told or (name == self._told[0] and now - self._told_at_s < _TOLD_AGAIN_S)
+        ):
+            return
+        self._told, self._told_at_s = said, now
+        self._journal.decide(self._group, name, decision.reason)
+
+    def _complain(self, name: str, text: str) -> None:
+        """Says once what fails again and again."""
+        if self._complaints.get(name) != text:
+            self._complaints[name] = text
+            self._journal.say(name, text)
+
+    def _watch_processes(self) -> None:
+        pids = {node.pid for node in self._nodes.values() if node.pid is not None}
+        for pid in set(self._watched) - pids:
+            self._unwatch(pid)
+        for pid in pids - set(self._watched):
+            with suppress(OSError):
+                descriptor = os.pidfd_open(pid)
+                self._watched[pid] = descriptor
+                asyncio.get_running_loop().add_reader(descriptor, self._on_end, pid)
+
+    def _on_end(self, pid: int) -> None:
+        self._unwatch(pid)
+        self._wake.set()
+
+    def _unwatch(self, pid: int) -> None:
+        descriptor = self._watched.pop(pid, None)
+        if descriptor is not None:
+            asyncio.get_running_loop().remove_reader(descriptor)
+            os.close(descriptor)
+
+
+def _named(decision: Decision) -> str:
+    """The decision as a few words; empty for none."""
+    match decision.action:
+        case Nothing():
+            return ""
+        case HoldWrites():
+            return "hold writes"
+        case Fence(node):
+            return f"fence {node}"
+        case Promote(node):
+            return f"promote {node}"
+        case Adopt(node):
+            return f"take {node} as the primary"
+        case Repoint(names, to):
+            return f"point {', '.join(sorted(names))} to {to}"
+        case Rejoin(node, copy):
+            return f"copy {node} again" if copy else f"bring {node} back"
+        case Restart(node):
+            return f"restart {node}"
+        case Synchronous(names):
+            return f"commit on {', '.join(sorted(names))} too" if names else "commit without replicas"
