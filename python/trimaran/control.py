@@ -27,6 +27,15 @@ class Control(Protocol):
     def reload(self) -> str:
         """Reads the configuration again and replaces every server by a new one. Returns when traffic has moved over."""
 
+    def promote(self, node: str) -> str:
+        """Makes a replica the primary of its database, without losing a commit."""
+
+    def add_replica(self, database: str) -> str:
+        """Begins to make one more replica. The empty name means the only database."""
+
+    def remove_replica(self, node: str) -> str:
+        """Ends a replica and removes its copy of the data."""
+
 
 @dataclass(frozen=True, slots=True)
 class ServerStatus:
@@ -114,14 +123,27 @@ class NodeStatus:
 
     name: str
     role: str
+    """primary, replica, or out: not to be used."""
     state: str
+    """running, stopped, unreachable, or what is being done to it (joining, copying, starting)."""
+    reason: str
     address: str
     pid: int | None
+    timeline: int
+    position: str
+    """WAL position like `0/16B3748`: on the primary's disk, or received by a replica."""
+    lag_bytes: int | None
+    lag_ms: int | None
+    """What, and for how long, readers of a replica have not seen of the primary. None for others."""
+    synchronous: bool
+    """Whether commits wait for this replica, or for another like it."""
 
 
 @dataclass(frozen=True, slots=True)
 class DatabaseStatus:
     name: str
+    writable: str | None
+    """The node that takes writes; None while a failover is under way."""
     nodes: tuple[NodeStatus, ...]
 
 

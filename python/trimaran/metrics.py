@@ -9,6 +9,7 @@ from trimaran.facts import Facts
 
 _QUANTILES = {"p50": "0.5", "p90": "0.9", "p99": "0.99", "p999": "0.999"}
 _STATES = ("starting", "up", "down", "ejected", "draining", "failed")
+_ROLES = ("primary", "replica", "out")
 Sample = tuple[Mapping[str, str], float]
 
 
@@ -82,6 +83,23 @@ def render(facts: Facts, status: Status) -> str:
         "server_state", "gauge", "1 for the state that the server is in.",
         [({"pool": s.pool, "server": s.name, "state": state}, float(s.state == state)) for s in status.servers for state in _STATES],
     )  # fmt: skip
+    nodes = [({"database": d.name, "node": n.name}, n) for d in status.databases for n in d.nodes]
+    metric(
+        "database_writable", "gauge", "1 while the database takes writes, 0 while a failover is under way.",
+        [({"database": d.name}, float(d.writable is not None)) for d in status.databases],
+    )  # fmt: skip
+    metric(
+        "node_role", "gauge", "1 for the role that the node has.",
+        [({**labels, "role": role}, float(n.role == role)) for labels, n in nodes for role in _ROLES],
+    )  # fmt: skip
+    for name, help_, read in (
+        ("node_lag_bytes", "WAL that readers of the replica do not see yet.", "lag_bytes"),
+        ("node_lag_milliseconds", "For how long there has been something they do not see.", "lag_ms"),
+        ("node_synchronous", "1 when commits wait for it, or for another like it.", "synchronous"),
+        ("node_timeline", "PostgreSQL's timeline; it grows with each failover.", "timeline"),
+    ):
+        samples = [(labels, getattr(n, read)) for labels, n in nodes]
+        metric(name, "gauge", help_, [(labels, value) for labels, value in samples if value is not None])
     return "\n".join(lines) + "\n"
 
 

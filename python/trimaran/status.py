@@ -19,6 +19,7 @@ from trimaran.control import (
 from trimaran.facts import PoolFacts, ServerFacts
 
 if TYPE_CHECKING:
+    from trimaran.databases.group import MemberState
     from trimaran.supervisor import Supervisor
 
 
@@ -59,8 +60,8 @@ class Observer:
                 bytes_out_total=facts.bytes_out_total,
             ),
             databases=tuple(
-                DatabaseStatus(name, (NodeStatus(f"{name}-1", "primary", node.poll(), node.address, node.pid),))
-                for name, node in supervisor.nodes.items()
+                DatabaseStatus(name, group.writable, tuple(_node(state) for state in group.states()))
+                for name, group in supervisor.databases.items()
             ),
         )
 
@@ -127,6 +128,22 @@ class Observer:
             if name in addresses
         ]
         return rows
+
+
+def _node(state: MemberState) -> NodeStatus:
+    return NodeStatus(
+        name=state.name,
+        role=state.role,
+        state=state.state,
+        reason=state.reason,
+        address=state.address,
+        pid=state.pid,
+        timeline=state.timeline,
+        position=f"{state.position >> 32:X}/{state.position & 0xFFFFFFFF:X}",
+        lag_bytes=state.lag_bytes,
+        lag_ms=state.lag_ms,
+        synchronous=state.synchronous,
+    )
 
 
 def _counted(seen: ServerFacts | None) -> dict[str, int]:

@@ -41,6 +41,15 @@ class Steering:
     def reload(self) -> str:
         return self._wait(self._supervisor.reload(), _COMMAND_S)
 
+    def promote(self, node: str) -> str:
+        return self._wait(self._supervisor.promote(node), _COMMAND_S)
+
+    def add_replica(self, database: str) -> str:
+        return self._wait(self._supervisor.add_replica(database), _COMMAND_S)
+
+    def remove_replica(self, node: str) -> str:
+        return self._wait(self._supervisor.remove_replica(node), _COMMAND_S)
+
     def _ask(self, question: Callable[[], T]) -> T:
         async def answer() -> T:
             return question()

@@ -23,7 +23,7 @@ from contextlib import suppress
 from datetime import datetime
 from operator import attrgetter
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from trimaran import __version__, facts, snapshot
 from trimaran._core import BindError, DataPlane, SnapshotError
@@ -31,7 +31,6 @@ from trimaran.config.check import check
 from trimaran.config.load import Loaded, declarations, load
 from trimaran.config.model import Bind, Config
 from trimaran.dashboard.server import AdminServer
-from trimaran.databases.postgres import EmbeddedNode
 from trimaran.errors import ConfigErrors, PortInUse, PrepareError, TrimaranError
 from trimaran.events import describe
 from trimaran.journal import Journal
@@ -43,9 +42,11 @@ from trimaran.servers.server import Surroundings
 from trimaran.status import Observer
 from trimaran.steering import Steering
 
+if TYPE_CHECKING:
+    from trimaran.databases.group import DatabaseGroup
+
 _GATEWAY_GRACE_S = 4.0
 _SERVER_GRACE_S = 2.0
-_DATABASE_CHECK_S = 1.0
 _CERTIFICATE_CHECK_S = 2.0
 _SOCKET_DIRECTORY_MAX = 60
 """The kernel takes paths of 107 bytes; a server's name with its number takes up to 45."""
@@ -60,7 +61,7 @@ class Supervisor:
         self.journal = Journal()
         self.groups: dict[str, Group] = {}
         self.remotes: dict[str, Remotes] = {}
-        self.nodes: dict[str, EmbeddedNode] = {}
+        self.databases: dict[str, DatabaseGroup] = {}
         self.plane: DataPlane | None = None
         self.started_at = datetime.now().astimezone()
         self._admin: AdminServer | None = None
@@ -101,7 +102,7 @@ class Supervisor:
         self._check_addresses()
         self._sockets = _socket_directory(self.loaded.state_directory)
         environment = dict(os.environ)
-        environment |= self._start_databases()
+        environment |= await self._start_databases()
         await self._prepare(environment)
         self._build_pools(environment)
         await asyncio.gather(*(remotes.start() for remotes in self.remotes.values()))
@@ -143,17 +144,17 @@ class Supervisor:
             if bind.path is None and bind.port:
                 _try_bind(bind, f"choose another with {key} or {flag}")
 
-    def _start_databases(self) -> dict[str, str]:
-        """Starts embedded nodes; returns the variables by which the app finds its databases."""
+    async def _start_databases(self) -> dict[str, str]:
+        """Starts embedded nodes and finds those of others; returns the variables by which the app finds its databases."""
         addresses = {}
-        for name, database in self.loaded.config.databases.items():
-            if database.nodes == "embedded":
-                node = EmbeddedNode(name, self.loaded.state_directory, database.port)
-                self.nodes[name] = node
-                node.start(lambda message: self.journal.say("postgres", message))
-                addresses[database.environment] = node.dsn
-            else:
-                addresses[database.environment] = database.nodes[0]
+        for name, settings in self.loaded.config.databases.items():
+            # Imported late: without databases their client library need not be there.
+            from trimaran.databases.group import DatabaseGroup
+
+            group = DatabaseGroup(name, settings, self.loaded.state_directory, self.journal)
+            self.databases[name] = group
+            await group.start(lambda message: self.journal.say("postgres", message))
+            addresses[settings.environment] = group.dsn
         return addresses
 
     async def _prepare(self, environment: dict[str, str]) -> None:
@@ -221,8 +222,6 @@ class Supervisor:
     def _begin_background(self) -> None:
         self._in_background(self._tell_events())
         self._in_background(self._measure_rates())
-        if self.nodes:
-            self._in_background(self._watch_databases())
         if self.loaded.config.gateway.tls.bind:
             self._in_background(self._watch_certificates())
         for group in self.groups.values():
@@ -332,6 +331,34 @@ class Supervisor:
         said = f"{count} new servers have taken over; the old ones finish what they have"
         return said + (f". Restart Trimaran to apply: {', '.join(fixed)}" if fixed else "")
 
+    async def promote(self, node: str) -> str:
+        """Makes a replica the primary of its database."""
+        return await self._database_of(node).promote(node)
+
+    async def add_replica(self, database: str) -> str:
+        """Begins to make one more replica of a database; the empty name means the only one."""
+        return await self._database(database).add_replica()
+
+    async def remove_replica(self, node: str) -> str:
+        """Ends a replica and removes its copy of the data."""
+        return await self._database_of(node).remove_replica(node)
+
+    def _database(self, name: str) -> DatabaseGroup:
+        if not self.databases:
+            raise TrimaranError("this app has no database; [databases.main] in trimaran.toml gives it one")
+        if not name and len(self.databases) == 1:
+            return next(iter(self.databases.values()))
+        if name not in self.databases:
+            raise TrimaranError(f"there is no database {name!r}; there are {', '.join(self.databases)}")
+        return self.databases[name]
+
+    def _database_of(self, node: str) -> DatabaseGroup:
+        for group in self.databases.values():
+            if any(state.name == node for state in group.states()):
+                return group
+        known = [state.name for group in self.databases.values() for state in group.states()]
+        raise TrimaranError(f"there is no node {node}; there are {', '.join(known) or 'no databases'}")
+
     def _group(self, pool: str) -> Group:
         if pool not in self.groups:
             raise TrimaranError(f"there is no pool {pool} with own servers; there are {', '.join(self.groups)}")
@@ -372,15 +399,6 @@ class Supervisor:
                 changed = ", ".join(name for name, mark in now.items() if before.get(name) != mark)
                 self.journal.decide("gateway", "use new certificates", f"{changed} has changed")
 
-    async def _watch_databases(self) -> None:
-        while True:
-            await asyncio.sleep(_DATABASE_CHECK_S)
-            for name, node in self.nodes.items():
-                if node.poll() != "running":
-                    self.journal.decide(name, "restart PostgreSQL", "its process has ended")
-                    with suppress(TrimaranError):
-                        node.restart_if_dead(lambda message: self.journal.say("postgres", message))
-
     # End
 
     async def _end(self) -> None:
@@ -398,8 +416,7 @@ class Supervisor:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._admin is not None:
             await asyncio.to_thread(self._admin.stop)
-        for node in self.nodes.values():
-            node.stop()
+        await asyncio.gather(*(group.stop() for group in self.databases.values()))
         if self._sockets is not None:
             shutil.rmtree(self._sockets, ignore_errors=True)
         (self.loaded.state_directory / "run.json").unlink(missing_ok=True)

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from trimaran import __version__
 from trimaran.errors import TrimaranError
 
-from . import check, drain, init, reload, run, scale, settings, status, top
+from . import check, db, drain, init, reload, run, scale, settings, status, top
 
-COMMANDS = (run, init, check, status, top, scale, drain, reload, settings)
+COMMANDS = (run, init, check, status, top, scale, drain, reload, db, settings)
 
 _EPILOG = """exit codes:
   0 done   1 failed   2 a setting or the command line is wrong   3 the app does not boot   4 an address is taken

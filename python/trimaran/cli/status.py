@@ -41,7 +41,7 @@ def render(status: dict[str, Any], decisions: int = _DECISIONS) -> Iterator[str]
             f"  queue {pool['queue_length']} (oldest {pool['queue_oldest_ms']} ms)  rejected {pool['rejected_total']}"
         )
         rows = [server for server in status["servers"] if server["pool"] == pool["name"]]
-        yield from _table(
+        yield from table(
             ("SERVER", "STATE", "PID", "IN FLIGHT", "STREAMS", "REQUESTS", "FAILURES", "MEMORY", "REASON"),
             [
                 (
@@ -59,9 +59,8 @@ def render(status: dict[str, Any], decisions: int = _DECISIONS) -> Iterator[str]
             ],
         )
     for database in status["databases"]:
-        for node in database["nodes"]:
-            yield ""
-            yield f"database {database['name']}: {node['role']} {node['state']} at {node['address']} (pid {node['pid'] or '-'})"
+        yield ""
+        yield from nodes(database)
     if status["decisions"]:
         yield ""
         for decision in status["decisions"][-decisions:]:
@@ -70,7 +69,31 @@ def render(status: dict[str, Any], decisions: int = _DECISIONS) -> Iterator[str]
             yield f"{at}  {decision['pool']}: {decision['action']}: {first}"
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+def nodes(database: dict[str, Any]) -> Iterator[str]:
+    """The nodes of one database as lines of text."""
+    held = "" if database["writable"] else "  writes are held: a failover is under way"
+    yield f"database {database['name']}{held}"
+    yield from table(
+        ("NODE", "ROLE", "STATE", "ADDRESS", "PID", "LAG", "SYNC", "TIMELINE", "REASON"),
+        [
+            (
+                node["name"],
+                node["role"],
+                node["state"],
+                node["address"],
+                str(node["pid"] or "-"),
+                "-" if node["lag_bytes"] is None else f"{node['lag_bytes']} bytes, {node['lag_ms']} ms",
+                "yes" if node["synchronous"] else "-",
+                str(node["timeline"]),
+                node["reason"],
+            )
+            for node in database["nodes"]
+        ],
+    )
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Columns as wide as their widest cell."""
     widths = [max(len(row[at]) for row in (head, *rows)) for at in range(len(head))]
     for row in (head, *rows):
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

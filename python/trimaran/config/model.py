@@ -346,7 +346,10 @@ class Database:
         live=False,
     )
     disk_free_min_mb: int = setting(
-        64, "An embedded primary with less room on its disk gives its role to a replica that has more.", minimum=0, live=False
+        64,
+        "An embedded primary with less room on its disk gives its role to a replica that has more.",
+        minimum=0,
+        live=False,
     )
     switchover_timeout_ms: int = setting(
         10_000, "How long a planned promotion may wait for the replica before it is given up.", minimum=100, live=False

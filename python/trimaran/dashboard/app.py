@@ -52,6 +52,17 @@ def steering(control: Control) -> ASGIApp:
         ),
         Route("/api/drain", _command(lambda body: partial(control.drain, _text(body, "server"))), methods=["POST"]),
         Route("/api/reload", _command(lambda body: control.reload), methods=["POST"]),
+        Route("/api/promote", _command(lambda body: partial(control.promote, _text(body, "node"))), methods=["POST"]),
+        Route(
+            "/api/add-replica",
+            _command(lambda body: partial(control.add_replica, _text(body, "database"))),
+            methods=["POST"],
+        ),
+        Route(
+            "/api/remove-replica",
+            _command(lambda body: partial(control.remove_replica, _text(body, "node"))),
+            methods=["POST"],
+        ),
     ]
     return Starlette(routes=[*_reading_routes(control), *commands], exception_handlers=_HANDLERS)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from trimaran.control import ServerStatus, Status
+from trimaran.control import NodeStatus, ServerStatus, Status
 
 _SERVER_HEAD = ("Server", "State", "In flight", "Streams", "Requests", "Failures", "Memory", "Since", "Reason")
 
@@ -38,8 +38,13 @@ def render(status: Status) -> str:
         ),
         "decisions",
     )
-    nodes = [(d.name, n.role, n.state, n.address, str(n.pid or "-")) for d in status.databases for n in d.nodes]
-    databases = _table(("Database", "Role", "State", "Address", "Pid"), nodes, "databases") if nodes else ""
+    nodes = [
+        (n.name, n.role, n.state, n.address, _lag(n), "yes" if n.synchronous else "", str(n.pid or "-"), n.reason)
+        for d in status.databases
+        for n in d.nodes
+    ]
+    head = ("Node", "Role", "State", "Address", "Lag", "Synchronous", "Pid", "Reason")
+    databases = _table(head, nodes, "databases") if nodes else ""
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -109,6 +114,10 @@ def _cell(text: str, at: int, kind: str) -> str:
     if at == 1 and kind == "servers":
         return f'<td><span class="state {escape(text)}">{escape(text)}</span></td>'
     return f"<td>{escape(text)}</td>"
+
+
+def _lag(node: NodeStatus) -> str:
+    return "-" if node.lag_bytes is None else f"{node.lag_bytes} bytes, {node.lag_ms} ms"
 
 
 def _classes(status: Status) -> str:

@@ -157,7 +157,8 @@ class DatabaseGroup:
         return MemberState(
             name=node.name,
             role=role,
-            state=node.busy or ("stopped" if node.process == "exited" else "unreachable" if node.trouble else "running"),
+            state=node.busy
+            or ("stopped" if node.process == "exited" else "unreachable" if node.trouble else "running"),
             reason=reason,
             address=f"{host}:{port}",
             pid=node.pid,
@@ -434,7 +435,9 @@ class DatabaseGroup:
         limit_s = self.settings.switchover_timeout_ms / 1000
         await old.forget()
         if not await old.embedded.shut_down(limit_s):
-            raise DatabaseError(f"{old.name} has not ended in order within {limit_s:g} s; nothing is promoted by hand now")
+            raise DatabaseError(
+                f"{old.name} has not ended in order within {limit_s:g} s; nothing is promoted by hand now"
+            )
         found = await old.embedded.control_data(lambda line: None)
         assert found is not None
         async with operations.connected(successor.conninfo()) as connection:
@@ -486,7 +489,9 @@ class DatabaseGroup:
             await self._actions.keep_slots(loop.memory.primary)
             kept = node.embedded.remove_copy()
             await self._publish()
-        return f"{name} has been removed" + (f"; its data, which was not a plain copy, is still in {kept}" if kept else "")
+        return f"{name} has been removed" + (
+            f"; its data, which was not a plain copy, is still in {kept}" if kept else ""
+        )
 
     def _running(self) -> Loop:
         if self._loop is None:

@@ -82,7 +82,8 @@ const show = (status) => {
   rows(document.querySelector("table.decisions"), [...status.decisions].reverse().map((d) =>
     [clock(d.at), d.pool, d.action, d.reason.split("\n")[0]]));
   const databases = document.querySelector("table.databases");
-  if (databases) rows(databases, status.databases.flatMap((d) => d.nodes.map((n) => [d.name, n.role, n.state, n.address, `${n.pid ?? "-"}`])));
+  if (databases) rows(databases, status.databases.flatMap((d) => d.nodes.map((n) => [n.name, n.role, n.state, n.address,
+    n.lag_bytes === null ? "-" : `${n.lag_bytes} bytes, ${n.lag_ms} ms`, n.synchronous ? "yes" : "", `${n.pid ?? "-"}`, n.reason])));
 };
 
 const link = document.getElementById("link");

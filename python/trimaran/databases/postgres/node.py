@@ -48,7 +48,7 @@ Report = Callable[[str], None]
 class _Ground:
     """What a node stands on, settled before each start."""
 
-    place: place.Place
+    at: place.Place
     account: accounts.Account
     binaries: find.Binaries
     record: place.Record
@@ -122,7 +122,7 @@ class EmbeddedNode:
         """What it logs in with at the node it follows. Only after `start`."""
         if self._ground is None:
             raise DatabaseError(f"the database {self.name} has not been started")
-        return self._ground.place.pass_file
+        return self._ground.at.pass_file
 
     # Start
 
@@ -140,9 +140,9 @@ class EmbeddedNode:
         self._passwords = known or passwords.Passwords()
         self._passwords.write(self._secrets)
         if not ground.major:
-            await initialise.initialise(ground.binaries, ground.place, ground.account, self._passwords, report)
-        elif known is None and not standby.is_standby(ground.place.data):
-            await initialise.set_passwords(ground.binaries, ground.place, ground.account, self._passwords)
+            await initialise.initialise(ground.binaries, ground.at, ground.account, self._passwords, report)
+        elif known is None and not standby.is_standby(ground.at.data):
+            await initialise.set_passwords(ground.binaries, ground.at, ground.account, self._passwords)
         await self._listen(ground, report)
 
     async def follow(
@@ -159,7 +159,7 @@ class EmbeddedNode:
         if kept is None:
             raise DatabaseError(f"{self._secrets}: the passwords of the primary are not there")
         self._passwords = kept
-        at = ground.place
+        at = ground.at
         standby.write_pass_file(at.pass_file, kept, ground.account)
         steps = (ground.binaries, at, ground.account, name, upstream, report)
         was_replica = standby.is_standby(at.data)
@@ -175,7 +175,7 @@ class EmbeddedNode:
     async def control_data(self, report: Report) -> ControlData | None:
         """What the data says while the server is down; None when there is none yet. Raises DatabaseError."""
         ground = await self._prepare(report)
-        return await control_data.read(ground.binaries, ground.place, ground.account) if ground.major else None
+        return await control_data.read(ground.binaries, ground.at, ground.account) if ground.major else None
 
     async def _prepare(self, report: Report) -> _Ground:
         """Settles where the data is, who runs it and with what, and waits for what is left of an earlier run."""
@@ -193,9 +193,9 @@ class EmbeddedNode:
     async def _listen(self, ground: _Ground, report: Report) -> None:
         self._port = self._choose_port(ground.record.port, report)
         place.write_record(self._own, replace(ground.record, port=self._port, major=ground.binaries.major))
-        await self._launch(ground.place, ground.binaries, ground.account)
+        await self._launch(ground.at, ground.binaries, ground.account)
         self._stopped = False
-        report(f"PostgreSQL {ground.binaries.version} listens on {self.address} (data in {ground.place.data})")
+        report(f"PostgreSQL {ground.binaries.version} listens on {self.address} (data in {ground.at.data})")
 
     # Watch and end
 
@@ -223,18 +223,18 @@ class EmbeddedNode:
         if self._ground is None:
             return None
         try:
-            found = os.statvfs(self._ground.place.data)
+            found = os.statvfs(self._ground.at.data)
         except OSError:
             return None
         return found.f_bavail * found.f_frsize
 
     def is_gone(self) -> bool:
         """Whether no process is on the data, so that nothing more can be written or acknowledged."""
-        return self._ground is None or not occupant.processes(self._ground.place, self._ground.account)
+        return self._ground is None or not occupant.processes(self._ground.at, self._ground.account)
 
     async def kill(self) -> bool:
         """Ends every process on the data at once, without a chance to write; whether they are all gone."""
-        gone = self._ground is None or await occupant.kill(self._ground.place, self._ground.account)
+        gone = self._ground is None or await occupant.kill(self._ground.at, self._ground.account)
         if self._process is not None:
             self._process.poll()
         return gone
@@ -265,17 +265,17 @@ class EmbeddedNode:
         Data that is not a plain replica's is kept; the answer is where.
         """
         ground = self._ground
-        if ground is None or not ground.place.data.exists():
+        if ground is None or not ground.at.data.exists():
             return None
-        if not standby.is_standby(ground.place.data):
-            return ground.place.data
-        shutil.rmtree(ground.place.data)
-        for each in (ground.place.log, ground.place.run):
+        if not standby.is_standby(ground.at.data):
+            return ground.at.data
+        shutil.rmtree(ground.at.data)
+        for each in (ground.at.log, ground.at.run):
             shutil.rmtree(each, ignore_errors=True)
-        ground.place.pass_file.unlink(missing_ok=True)
+        ground.at.pass_file.unlink(missing_ok=True)
         (self._own / "node.json").unlink(missing_ok=True)
         self._ground = None
-        for each in {ground.place.home, self._own}:
+        for each in {ground.at.home, self._own}:
             with suppress(OSError):  # It holds more: of the first node, what belongs to the group.
                 each.rmdir()
         return None

@@ -15,7 +15,6 @@ from typing import IO
 from trimaran import tether
 from trimaran.databases.postgres.account import Account
 
-
 _LOOK_S = 0.02
 
 

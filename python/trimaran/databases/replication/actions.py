@@ -57,9 +57,9 @@ class Actions:
             if node.own:
                 await operations.keep_slots(connection, self._group, [n for n in self._nodes if n != name])
             await operations.wait_for(connection, [other.stream_name for other in others])
-            timeline, *_ = await asyncio.gather(
-                operations.promote(connection), *(self._point(other, node) for other in others)
-            )
+            pointing = asyncio.gather(*(self._point(other, node) for other in others), return_exceptions=True)
+            timeline = await operations.promote(connection)
+            await pointing  # Whoever could not be pointed there now is pointed by the next decision.
             if not node.own:
                 await operations.allow_writes(connection)
         node.timeline = max(node.timeline, timeline)

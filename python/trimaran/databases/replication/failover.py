@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from .topology import Memory, NodeFacts, Stream
+from .topology import UNKNOWN, Memory, NodeFacts, Stream
 
 Facts = Mapping[str, NodeFacts]
 
@@ -212,7 +212,10 @@ def _candidate(facts: Facts, memory: Memory, rules: Rules) -> tuple[NodeFacts | 
         return None, "no replica can be reached that has followed it"
     best = max(candidates, key=lambda node: (node.position, node.name))
     if not rules.synchronous:
-        return best, f"{best.name} is the most advanced that is seen; commits that it lacks are lost (synchronous = false)"
+        return (
+            best,
+            f"{best.name} is the most advanced that is seen; commits that it lacks are lost (synchronous = false)",
+        )
     if memory.guard is None:
         return None, "no replica is sure to have every acknowledged commit: none had been waited for"
     unseen = sorted(memory.guard - {node.name for node in candidates})
@@ -279,7 +282,9 @@ def _tend_memory(now_s: float, facts: Facts, memory: Memory) -> Memory:
         for node in facts.values()
         if node.name != primary.name and node.reachable and not node.busy and node.name not in connected
     }
-    attempts = {name: count for name, count in memory.attempts.items() if name not in connected and name != primary.name}
+    attempts = {
+        name: count for name, count in memory.attempts.items() if name not in connected and name != primary.name
+    }
     memory = replace(memory, timeline=primary.timeline, adrift_since_s=adrift, attempts=attempts)
     return _guarded(primary, memory)
 
@@ -299,13 +304,17 @@ def _guarded(primary: NodeFacts, memory: Memory) -> Memory:
 
 def _synchronous(facts: Facts, memory: Memory, rules: Rules) -> Decision | None:
     primary = facts[memory.primary]
-    live = frozenset(s.node for s in primary.streams if _counts(s, facts, memory, rules)) if rules.synchronous else frozenset()
+    live = (
+        frozenset(s.node for s in primary.streams if _counts(s, facts, memory, rules))
+        if rules.synchronous
+        else frozenset()
+    )
     if live == memory.told:
         return None
     both_sure = memory.guard is not None and bool(live)
     guard = memory.guard | live if both_sure and memory.guard is not None else None
     known = replace(memory, told=live, guard=guard, mark=None)
-    gone = sorted(memory.told - live)
+    gone = sorted(memory.told - live - UNKNOWN)
     if not live:
         lost = f"{' and '.join(gone)} is gone" if gone else "synchronous = false"
         reason = f"{lost}: commits are acknowledged without a replica, and the primary's disk alone has them"

@@ -41,10 +41,9 @@ class Line:
         connection, self._connection = self._connection, None
         if connection is None or connection.closed:
             return
-        with suppress(OSError, psycopg.Error):
-            # libpq owns the descriptor, so a copy of it is shut down. Closing alone would leave a waiter waiting.
-            with socket.socket(fileno=os.dup(connection.fileno())) as copy:
-                copy.shutdown(socket.SHUT_RDWR)
+        # libpq owns the descriptor, so a copy of it is shut down. Closing alone would leave a waiter waiting.
+        with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as copy:
+            copy.shutdown(socket.SHUT_RDWR)
 
 
 class Question(Generic[T]):
@@ -64,7 +63,7 @@ class Question(Generic[T]):
         """Asks, unless it is open."""
         if not self.is_open:
             self._task = asyncio.create_task(self._ask())
-            self._task.add_done_callback(_looked_at)
+            self._task.add_done_callback(looked_at)
             self.since_s = time.monotonic()
 
     def result(self) -> T | None:
@@ -86,7 +85,9 @@ class Question(Generic[T]):
         try:
             return self._task.result()
         except psycopg.Error as error:
-            raise Unanswered(f"answers by an error: {str(error).strip().splitlines()[0] or type(error).__name__}") from error
+            raise Unanswered(
+                f"answers by an error: {str(error).strip().splitlines()[0] or type(error).__name__}"
+            ) from error
         except OSError as error:
             raise Unanswered(f"cannot be reached: {error}") from error
 
@@ -107,7 +108,7 @@ class Question(Generic[T]):
         return bool(done)
 
 
-def _looked_at(task: asyncio.Task[Any]) -> None:
+def looked_at(task: asyncio.Task[Any]) -> None:
     """An answer that nobody takes any more may be an error; asyncio would complain of it."""
     if not task.cancelled():
         task.exception()

@@ -29,10 +29,12 @@ from .failover import (
     Synchronous,
     decide,
 )
+from .line import looked_at
 from .nodes import Node
 from .observe import Observer
-from .topology import Memory, NodeFacts
+from .topology import UNKNOWN, Memory, NodeFacts
 
+_ORDER_S = 0.5
 _TOLD_AGAIN_S = 30.0
 """A state that goes on is said again only when its words have changed, and not more often than this."""
 
@@ -97,7 +99,6 @@ class Loop:
         self._watch_processes()
         self.facts = await self._observer.round(self.memory.primary)
         decision = decide(time.monotonic(), self.facts, self.memory, self._rules)
-        before = self.memory
         self.memory = decision.memory
         self._keep(self.memory)
         self._tell(decision)
@@ -109,8 +110,8 @@ class Loop:
         except DatabaseError as error:
             self._complain(self.memory.primary, f"{_named(decision)} has failed: {error}")
             if isinstance(decision.action, Synchronous):
-                # Which of the two is in force is not known; the guard holds for both.
-                self.memory = replace(self.memory, told=before.told)
+                # Whether the old or the new order is in force is not known; the guard holds for both.
+                self.memory = replace(self.memory, told=UNKNOWN)
             await asyncio.sleep(self._interval_s)
         await self._publish()
         return isinstance(decision.action, Nothing | HoldWrites | Rejoin | Restart)
@@ -164,16 +165,18 @@ class Loop:
             case Fence(node):
                 await self._actions.fence(node)
             case Promote(node, followers):
-                self.memory = replace(self.memory, timeline=await self._actions.promote(node, followers), promoting=False)
+                self.memory = replace(
+                    self.memory, timeline=await self._actions.promote(node, followers), promoting=False
+                )
                 self._keep(self.memory)
                 self.writable = node
                 self._journal.say(self._group, f"{node} is the primary, on timeline {self.memory.timeline}")
             case Adopt():
-                await self._actions.keep_slots(self.memory.primary)
+                await _soon(self._actions.keep_slots(self.memory.primary))
             case Repoint(names, to):
-                await self._actions.repoint(names, to)
+                await _soon(self._actions.repoint(names, to))
             case Synchronous(names):
-                await self._actions.wait_for(self.memory.primary, names)
+                await _soon(self._actions.wait_for(self.memory.primary, names))
             case Rejoin(node, copy):
                 work = self._actions.rejoin(node, self.memory.primary, copy)
                 self.in_background(node, "copying" if copy else "joining", work)
@@ -226,6 +229,19 @@ class Loop:
         if descriptor is not None:
             asyncio.get_running_loop().remove_reader(descriptor)
             os.close(descriptor)
+
+
+async def _soon(work: Coroutine[Any, Any, None]) -> None:
+    """An order to a node that seems well. Raises DatabaseError when it takes long: then the node is to be looked at.
+
+    It is not cancelled, because PostgreSQL's client would wait for a node that hangs; its own limits end it.
+    """
+    task = asyncio.create_task(work)
+    done, _ = await asyncio.wait({task}, timeout=_ORDER_S)
+    if not done:
+        task.add_done_callback(looked_at)
+        raise DatabaseError(f"no answer within {_ORDER_S:g} s")
+    task.result()
 
 
 def _named(decision: Decision) -> str:

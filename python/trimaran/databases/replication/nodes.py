@@ -5,9 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
-from urllib.parse import quote
 
 from psycopg import ProgrammingError, conninfo
 
@@ -42,7 +40,9 @@ class Credentials:
     app_password: str
 
     def __repr__(self) -> str:
-        return f"Credentials(database={self.database!r}, monitor_user={self.monitor_user!r}, app_user={self.app_user!r})"
+        return (
+            f"Credentials(database={self.database!r}, monitor_user={self.monitor_user!r}, app_user={self.app_user!r})"
+        )
 
 
 class Node:
@@ -146,7 +146,9 @@ class OwnNode(Node):
 
     own = True
 
-    def __init__(self, name: str, embedded: EmbeddedNode, timeout_s: float, stall_s: float, disk_free_min_mb: int) -> None:
+    def __init__(
+        self, name: str, embedded: EmbeddedNode, timeout_s: float, stall_s: float, disk_free_min_mb: int
+    ) -> None:
         super().__init__(name, timeout_s, stall_s)
         self.embedded = embedded
         self._disk_free_min_mb = disk_free_min_mb
@@ -255,22 +257,13 @@ class ForeignNode(Node):
         return conninfo.make_conninfo(**{**parts, "application_name": self.stream_name, **changed})
 
 
-def quoted_dsn(node: Node, database: str) -> str:
-    """An address without a password, for people."""
-    host, port = node.endpoint
-    return f"postgresql://{quote(host, safe='')}:{port}/{database}"
-
-
 async def refuse_writes(node: Node, within_s: float) -> None:
     """Asks a primary of others to take no writes. Raises DatabaseError when it cannot be reached."""
-    async with operations.connected(conninfo.make_conninfo(node.conninfo(), connect_timeout=max(int(within_s), 2))) as line:
+    async with operations.connected(
+        conninfo.make_conninfo(node.conninfo(), connect_timeout=max(int(within_s), 2))
+    ) as line:
         await operations.refuse_writes(line)
 
 
 def _parts(text: str) -> dict[str, str]:
     return {name: str(value) for name, value in conninfo.conninfo_to_dict(text).items() if value is not None}
-
-
-def secrets_file(state_directory: Path, group: str) -> Path:
-    """Where the passwords of a group are."""
-    return state_directory.resolve() / "databases" / group / "secrets.json"

@@ -86,8 +86,12 @@ class Observer:
         """Ours: no process is left. Of others: whoever could confirm a commit has let go of it."""
         if primary.own:
             return primary.is_gone()
-        others = [n for n in self._nodes.values() if n is not primary and n.sight and not n.trouble and n.sight.in_recovery]
+        others = [
+            n for n in self._nodes.values() if n is not primary and n.sight and not n.trouble and n.sight.in_recovery
+        ]
         return bool(others) and all(self._name_at(node.upstream_endpoint) is None for node in others)
 
     def _name_at(self, endpoint: tuple[str, int] | None) -> str | None:
-        return next((node.name for node in self._nodes.values() if node.endpoint == endpoint), None) if endpoint else None
+        return (
+            next((node.name for node in self._nodes.values() if node.endpoint == endpoint), None) if endpoint else None
+        )

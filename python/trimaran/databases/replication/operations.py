@@ -44,7 +44,9 @@ async def promote(connection: Connection) -> int:
         if not done[0]:
             raise DatabaseError(f"it has not become a primary within {_PROMOTE_S} s")
     await connection.execute(f"SET statement_timeout = {_STATEMENT_MS}")
-    said = await row(connection, "SELECT ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int")
+    said = await row(
+        connection, "SELECT ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int"
+    )
     return int(said[0])
 
 

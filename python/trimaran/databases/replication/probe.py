@@ -21,12 +21,11 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 import psycopg
 from psycopg import conninfo as libpq
 
-from .line import Connection, Line, Question, Unanswered, row
+from .line import Line, Question, Unanswered, row
 
 _EVERY_S = 1.0
 """Between two commits, and between two knocks at the door."""

@@ -56,6 +56,10 @@ class NodeFacts:
     """Why it does not answer."""
 
 
+UNKNOWN = frozenset({"?"})
+"""In `Memory.told`: an order to wait was given and not confirmed, so it is given again."""
+
+
 @dataclass(frozen=True, slots=True)
 class Memory:
     """What one decision leaves to the next. The first five are kept on disk (`memory.py`)."""

@@ -1,0 +1,114 @@
+"""`trimaran db`: the nodes of a database, their lag, and what a person may decide about them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from trimaran.errors import TrimaranError
+
+from .arguments import Commands, add_file, loaded
+from .running import Running
+from .status import nodes, table
+
+
+def register(commands: Commands) -> None:
+    parser = commands.add_parser("db", help="show and steer the nodes of a database")
+    actions = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    status = actions.add_parser("status", help="show every node with role, state, address and lag")
+    _add_reading(status)
+    status.set_defaults(execute=_status)
+
+    lag = actions.add_parser("lag", help="show how far each replica is behind its primary")
+    _add_reading(lag)
+    lag.set_defaults(execute=_lag)
+
+    promote = actions.add_parser(
+        "promote",
+        help="make a replica the primary, without losing a commit",
+        description="Holds writes, ends the primary in order, promotes the replica; the old primary becomes a replica.",
+    )
+    promote.add_argument("node", metavar="NODE", help="its name as in `trimaran db status`, like main-2")
+    add_file(promote)
+    promote.set_defaults(execute=_promote)
+
+    add = actions.add_parser("add-replica", help="make one more embedded replica")
+    add.add_argument("--database", default="", metavar="NAME", help="which database, where there are several")
+    add_file(add)
+    add.set_defaults(execute=_add_replica)
+
+    remove = actions.add_parser("remove-replica", help="end an embedded replica and remove its copy of the data")
+    remove.add_argument("node", metavar="NODE", help="its name as in `trimaran db status`, like main-3")
+    add_file(remove)
+    remove.set_defaults(execute=_remove_replica)
+
+
+def _add_reading(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--database", default="", metavar="NAME", help="only this one")
+    parser.add_argument("--json", action="store_true", help="as JSON, like `databases` in /api/status")
+    add_file(parser)
+
+
+def _databases(options: argparse.Namespace) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = Running(loaded(options)).get("/api/status")["databases"]
+    if options.database:
+        found = [database for database in found if database["name"] == options.database]
+        if not found:
+            raise TrimaranError(f"there is no database {options.database}")
+    return found
+
+
+def _status(options: argparse.Namespace) -> int:
+    databases = _databases(options)
+    if options.json:
+        print(json.dumps(databases, indent=2))
+        return 0
+    print("\n\n".join("\n".join(nodes(database)) for database in databases) or "this app has no database")
+    return 0
+
+
+def _lag(options: argparse.Namespace) -> int:
+    rows = [
+        {
+            "database": database["name"],
+            **{key: node[key] for key in ("name", "position", "lag_bytes", "lag_ms", "reason")},
+        }
+        for database in _databases(options)
+        for node in database["nodes"]
+        if node["role"] != "primary"
+    ]
+    if options.json:
+        print(json.dumps(rows, indent=2))
+        return 0
+    shown = [
+        (
+            row["name"],
+            row["position"],
+            *("-" if row[key] is None else str(row[key]) for key in ("lag_bytes", "lag_ms")),
+            row["reason"],
+        )
+        for row in rows
+    ]
+    print(
+        "\n".join(table(("REPLICA", "RECEIVED", "LAG BYTES", "LAG MS", "REASON"), shown))
+        if rows
+        else "there are no replicas"
+    )
+    return 0
+
+
+def _promote(options: argparse.Namespace) -> int:
+    print(Running(loaded(options)).command("promote", node=options.node))
+    return 0
+
+
+def _add_replica(options: argparse.Namespace) -> int:
+    print(Running(loaded(options)).command("add-replica", database=options.database))
+    return 0
+
+
+def _remove_replica(options: argparse.Namespace) -> int:
+    print(Running(loaded(options)).command("remove-replica", node=options.node))
+    return 0
