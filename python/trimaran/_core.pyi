@@ -11,12 +11,16 @@ class DataPlane:
     Every method is safe to call from any thread and returns at once, except where it says otherwise.
     """
 
-    def __new__(cls, snapshot: str) -> Self:
-        """Bind the snapshot's listeners and start the threads.
+    def __new__(cls, snapshot: str, accept: bool = True) -> Self:
+        """Bind the snapshot's listeners and start the threads. Databases are open at once; HTTP too, unless `accept` is
+        false, which leaves it to `accept()`.
 
         `snapshot` is JSON as written by `trimaran.snapshot`; unknown keys are refused.
         Raises SnapshotError (bad snapshot) or BindError (an address cannot be bound; nothing was started).
         """
+
+    def accept(self) -> None:
+        """Open the HTTP listeners; connections were refused until now. A second call does nothing. Raises BindError."""
 
     def apply(self, snapshot: str) -> None:
         """Replace the snapshot as a whole. Servers keep their counters by name. Raises SnapshotError; then nothing changed."""
@@ -34,6 +38,19 @@ class DataPlane:
         {"kind": "queue", "pool", "length", "oldest_ms"} when a queue starts to form,
         {"kind": "retry_budget", "pool"} when retries were refused.
         """
+
+    def plans(self, database: str) -> str | None:
+        """The statements that a database's gateway knows, as JSON; the shape is a list of `trimaran.facts.PlanFacts`.
+
+        The most executed come first, at most 1,000. None when there is no such database.
+        """
+
+    def plans_wanted(self, timeout_ms: int) -> list[tuple[int, str]]:
+        """Statements without a plan, each with an id; waits up to `timeout_ms` (without the GIL) for the first."""
+
+    def planned(self, id: int, plan: str) -> None:
+        """Give the plan of a statement, as `trimaran.databases.planner.Plan.to_json` writes it. Raises SnapshotError when it
+        is malformed; the statement then goes to the primary."""
 
     def stop_accepting(self) -> None:
         """Close the listeners; connections in progress go on, and keep-alive connections end with their next response."""

@@ -6,6 +6,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from trimaran.facts import PlanFacts
+
 
 class Control(Protocol):
     """The running Trimaran. Every method may be called from any thread and answers within seconds.
@@ -23,6 +25,9 @@ class Control(Protocol):
 
     def drain(self, server: str) -> str:
         """Takes one server out of traffic, lets it finish, and replaces it."""
+
+    def plans(self, database: str) -> list[PlanFacts]:
+        """What the gateway of a database knows of statements, the most executed first. The empty name means the only one."""
 
     def reload(self) -> str:
         """Reads the configuration again and replaces every server by a new one. Returns when traffic has moved over."""

@@ -53,6 +53,49 @@ class PoolFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class DatabaseNodeFacts:
+    """One PostgreSQL node as its gateway sees it."""
+
+    name: str
+    reachable: bool
+    position: int
+    """Bytes of WAL: written on the primary, replayed on a replica."""
+    lag_bytes: int
+    lag_ms: int | None
+    """None where a replica has replayed no transaction yet."""
+    connections: int
+    in_use: int
+    """Connections that serve a client now."""
+    waiting: int
+    """Clients that wait for a connection."""
+    requests_total: int
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseFacts:
+    """One database's gateway."""
+
+    name: str
+    clients: int
+    counts: dict[str, int]
+    """Totals by name: requests_total, replica_reads_total, repeated_total, held_total, outcome_unknown_total, ..."""
+    nodes: tuple[DatabaseNodeFacts, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PlanFacts:
+    """What a database's gateway knows of one distinct statement."""
+
+    statement: str
+    executions: int
+    goes_to: str
+    """primary or replica."""
+    learnt: bool
+    """A replica has refused it because it writes."""
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """Everything the data plane counts."""
 
@@ -69,6 +112,7 @@ class Facts:
     bytes_in_total: int
     bytes_out_total: int
     pools: tuple[PoolFacts, ...]
+    databases: tuple[DatabaseFacts, ...] = ()
 
 
 def parse(text: str) -> Facts:
@@ -78,4 +122,13 @@ def parse(text: str) -> Facts:
         PoolFacts(**{**pool, "servers": tuple(ServerFacts(**server) for server in pool["servers"])})
         for pool in raw.pop("pools")
     )
-    return Facts(pools=pools, **raw)
+    databases = tuple(
+        DatabaseFacts(**{**each, "nodes": tuple(DatabaseNodeFacts(**node) for node in each["nodes"])})
+        for each in raw.pop("databases")
+    )
+    return Facts(pools=pools, databases=databases, **raw)
+
+
+def parse_plans(text: str) -> list[PlanFacts]:
+    """Plans from the JSON of `DataPlane.plans`."""
+    return [PlanFacts(**plan) for plan in json.loads(text)]

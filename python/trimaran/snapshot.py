@@ -31,12 +31,16 @@ class Placed:
 
 
 def build(
-    loaded: Loaded, pools: Mapping[str, tuple[Pool, Sequence[Placed]]], certificate_marks: Mapping[str, str]
+    loaded: Loaded,
+    pools: Mapping[str, tuple[Pool, Sequence[Placed]]],
+    certificate_marks: Mapping[str, str],
+    databases: Sequence[Mapping[str, Any]] = (),
 ) -> str:
     """The snapshot as JSON.
 
     `pools` are the settings in force and the servers of each pool. `certificate_marks` are those of `certificate_marks`
-    that are known to be good: files are only read again when their mark has changed.
+    that are known to be good: files are only read again when their mark has changed. `databases` are made by
+    `DatabaseGateway.snapshot`.
     """
     config = loaded.config
     routes = config.routes or ()
@@ -50,6 +54,7 @@ def build(
             "routes": [{"host": route.host, "path": route.path, "pool": route.pool} for route in routes]
             or [{"host": "*", "path": "/", "pool": "app"}],
             "pools": [_pool(name, pool, servers) for name, (pool, servers) in pools.items()],
+            "databases": list(databases),
         }
     )
 

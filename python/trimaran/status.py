@@ -61,7 +61,7 @@ class Observer:
             ),
             databases=tuple(
                 DatabaseStatus(name, group.writable, tuple(_node(state) for state in group.states()))
-                for name, group in supervisor.databases.items()
+                for name, group in (supervisor.databases.groups if supervisor.databases else {}).items()
             ),
         )
 

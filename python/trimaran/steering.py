@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from trimaran.control import Status
 from trimaran.errors import TrimaranError
+from trimaran.facts import PlanFacts
 
 if TYPE_CHECKING:
+    from trimaran.databases.service import DatabaseService
     from trimaran.supervisor import Supervisor
 
 T = TypeVar("T")
@@ -42,13 +44,19 @@ class Steering:
         return self._wait(self._supervisor.reload(), _COMMAND_S)
 
     def promote(self, node: str) -> str:
-        return self._wait(self._supervisor.promote(node), _COMMAND_S)
+        return self._wait(self._databases().promote(node), _COMMAND_S)
 
     def add_replica(self, database: str) -> str:
-        return self._wait(self._supervisor.add_replica(database), _COMMAND_S)
+        return self._wait(self._databases().add_replica(database), _COMMAND_S)
 
     def remove_replica(self, node: str) -> str:
-        return self._wait(self._supervisor.remove_replica(node), _COMMAND_S)
+        return self._wait(self._databases().remove_replica(node), _COMMAND_S)
+
+    def plans(self, database: str) -> list[PlanFacts]:
+        return self._ask(lambda: self._databases().plans(database))
+
+    def _databases(self) -> DatabaseService:
+        return self._supervisor.database_service()
 
     def _ask(self, question: Callable[[], T]) -> T:
         async def answer() -> T:

@@ -43,7 +43,7 @@ from trimaran.status import Observer
 from trimaran.steering import Steering
 
 if TYPE_CHECKING:
-    from trimaran.databases.group import DatabaseGroup
+    from trimaran.databases.service import DatabaseService
 
 _GATEWAY_GRACE_S = 4.0
 _SERVER_GRACE_S = 2.0
@@ -61,7 +61,7 @@ class Supervisor:
         self.journal = Journal()
         self.groups: dict[str, Group] = {}
         self.remotes: dict[str, Remotes] = {}
-        self.databases: dict[str, DatabaseGroup] = {}
+        self.databases: DatabaseService | None = None
         self.plane: DataPlane | None = None
         self.started_at = datetime.now().astimezone()
         self._admin: AdminServer | None = None
@@ -103,13 +103,14 @@ class Supervisor:
         self._sockets = _socket_directory(self.loaded.state_directory)
         environment = dict(os.environ)
         environment |= await self._start_databases()
-        await self._prepare(environment)
         self._build_pools(environment)
+        self._open_gateway()
+        await self._prepare(environment)
         await asyncio.gather(*(remotes.start() for remotes in self.remotes.values()))
         for group in self.groups.values():
             self.journal.say("trimaran", f"starting {group.pool.count.least} servers of {group.pool.app}")
         await asyncio.gather(*(group.start() for group in self.groups.values()))
-        self._open_gateway()
+        self._accept()
         self._open_admin()
         self._begin_background()
         self._announce()
@@ -138,6 +139,11 @@ class Supervisor:
         config = self.loaded.config
         wanted = [(bind, "gateway.bind", "--bind") for bind in config.gateway.bind]
         wanted += [(bind, "gateway.tls.bind", "--https") for bind in config.gateway.tls.bind]
+        wanted += [
+            (database.bind, f"databases.{name}.bind", "trimaran.toml")
+            for name, database in config.databases.items()
+            if database.gateway
+        ]
         if config.admin.enabled:
             wanted.append((config.admin.bind, "admin.bind", "--admin"))
         for bind, key, flag in wanted:
@@ -145,17 +151,18 @@ class Supervisor:
                 _try_bind(bind, f"choose another with {key} or {flag}")
 
     async def _start_databases(self) -> dict[str, str]:
-        """Starts embedded nodes and finds those of others; returns the variables by which the app finds its databases."""
-        addresses = {}
-        for name, settings in self.loaded.config.databases.items():
-            # Imported late: without databases their client library need not be there.
-            from trimaran.databases.group import DatabaseGroup
+        """Starts databases; returns the variables by which the app finds them."""
+        config = self.loaded.config
+        if not config.databases:
+            return {}
+        # Imported late: without databases their client library need not be there.
+        from trimaran.databases.service import DatabaseService
 
-            group = DatabaseGroup(name, settings, self.loaded.state_directory, self.journal)
-            self.databases[name] = group
-            await group.start(lambda message: self.journal.say("postgres", message))
-            addresses[settings.environment] = group.dsn
-        return addresses
+        self.databases = DatabaseService(
+            dict(config.databases), self.loaded.state_directory, self.journal, self.publish
+        )
+        await self.databases.start()
+        return self.databases.environment()
 
     async def _prepare(self, environment: dict[str, str]) -> None:
         """Runs the commands of `prepare` to their end, in order, with our Python first on the path."""
@@ -197,11 +204,23 @@ class Supervisor:
                 self.remotes[name] = Remotes(name, pool, self.journal, self.publish)
 
     def _open_gateway(self) -> None:
+        """Binds everything. Databases are open from here on, for `prepare` and the servers; HTTP when servers are ready."""
         try:
-            self.plane = DataPlane(self._snapshot())
+            self.plane = DataPlane(self._snapshot(), accept=False)
         except BindError as error:
-            gateway = self.loaded.config.gateway
-            raise PortInUse(", ".join(map(str, gateway.bind + gateway.tls.bind)), str(error)) from error
+            config = self.loaded.config
+            databases = tuple(database.bind for database in config.databases.values())
+            binds = config.gateway.bind + config.gateway.tls.bind + databases
+            raise PortInUse(", ".join(map(str, binds)), str(error)) from error
+        if self.databases is not None:
+            self.databases.open(self.plane)
+
+    def _accept(self) -> None:
+        assert self.plane is not None
+        try:
+            self.plane.accept()
+        except BindError as error:
+            raise PortInUse(", ".join(map(str, self.loaded.config.gateway.bind)), str(error)) from error
 
     def _open_admin(self) -> None:
         config = self.loaded.config.admin
@@ -231,6 +250,8 @@ class Supervisor:
             )
         for remotes in self.remotes.values():
             self._in_background(remotes.keep_resolving())
+        if self.databases is not None:
+            self._in_background(self.databases.watch_users())
 
     def _announce(self) -> None:
         addresses = "  ".join(_url(bind) for bind in self.addresses())
@@ -261,7 +282,8 @@ class Supervisor:
         """Where the gateway listens: `127.0.0.1:8000`, `https://127.0.0.1:8443` or `unix:/path`."""
         bound = self.plane.addresses() if self.plane else []
         plain = len(self.loaded.config.gateway.bind)
-        return bound[:plain] + [f"https://{address}" for address in bound[plain:]]
+        encrypted = plain + len(self.loaded.config.gateway.tls.bind)
+        return bound[:plain] + [f"https://{address}" for address in bound[plain:encrypted]]
 
     def observer(self) -> Observer:
         """What `status` and `metrics` are made from."""
@@ -273,7 +295,8 @@ class Supervisor:
             placed = self.groups[name].placed() if name in self.groups else []
             placed += self.remotes[name].placed() if name in self.remotes else []
             pools[name] = (pool, placed)
-        return snapshot.build(self.loaded, pools, self._certificate_marks)
+        databases = self.databases.snapshot() if self.databases is not None else []
+        return snapshot.build(self.loaded, pools, self._certificate_marks, databases)
 
     async def scale(self, pool: str, count: int) -> str:
         """Sets a pool's count. Raises TrimaranError outside its range."""
@@ -331,33 +354,11 @@ class Supervisor:
         said = f"{count} new servers have taken over; the old ones finish what they have"
         return said + (f". Restart Trimaran to apply: {', '.join(fixed)}" if fixed else "")
 
-    async def promote(self, node: str) -> str:
-        """Makes a replica the primary of its database."""
-        return await self._database_of(node).promote(node)
-
-    async def add_replica(self, database: str) -> str:
-        """Begins to make one more replica of a database; the empty name means the only one."""
-        return await self._database(database).add_replica()
-
-    async def remove_replica(self, node: str) -> str:
-        """Ends a replica and removes its copy of the data."""
-        return await self._database_of(node).remove_replica(node)
-
-    def _database(self, name: str) -> DatabaseGroup:
-        if not self.databases:
+    def database_service(self) -> DatabaseService:
+        """The databases. Raises TrimaranError when there are none."""
+        if self.databases is None:
             raise TrimaranError("this app has no database; [databases.main] in trimaran.toml gives it one")
-        if not name and len(self.databases) == 1:
-            return next(iter(self.databases.values()))
-        if name not in self.databases:
-            raise TrimaranError(f"there is no database {name!r}; there are {', '.join(self.databases)}")
-        return self.databases[name]
-
-    def _database_of(self, node: str) -> DatabaseGroup:
-        for group in self.databases.values():
-            if any(state.name == node for state in group.states()):
-                return group
-        known = [state.name for group in self.databases.values() for state in group.states()]
-        raise TrimaranError(f"there is no node {node}; there are {', '.join(known) or 'no databases'}")
+        return self.databases
 
     def _group(self, pool: str) -> Group:
         if pool not in self.groups:
@@ -416,7 +417,8 @@ class Supervisor:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._admin is not None:
             await asyncio.to_thread(self._admin.stop)
-        await asyncio.gather(*(group.stop() for group in self.databases.values()))
+        if self.databases is not None:
+            await self.databases.stop()
         if self._sockets is not None:
             shutil.rmtree(self._sockets, ignore_errors=True)
         (self.loaded.state_directory / "run.json").unlink(missing_ok=True)

@@ -89,13 +89,16 @@ pub struct DataPlane {
     /// The event loop of the first thread, which also does what is not traffic.
     handle: Handle,
     mailboxes: Vec<Mailbox>,
-    acceptors: Vec<AbortHandle>,
+    /// Bound, and not open yet.
+    waiting: Mutex<Vec<Listener>>,
+    acceptors: Mutex<Vec<AbortHandle>>,
     joins: Mutex<Vec<JoinHandle<()>>>,
     changing: Mutex<()>,
 }
 
 impl DataPlane {
-    /// Binds the listeners and starts the threads. On an error nothing is left running.
+    /// Binds the listeners and starts the threads. Databases are open at once, HTTP from `accept` on. On an error nothing is
+    /// left running.
     pub fn start(snapshot: &str) -> Result<Self, Error> {
         let snapshot = parse(snapshot)?;
         let threads = snapshot.threads.clamp(1, 256);
@@ -135,10 +138,8 @@ impl DataPlane {
         }
         let handle = workers[0].handle.clone();
         let mailboxes: Vec<Mailbox> = workers.iter().map(|worker| worker.mailbox.clone()).collect();
-        let acceptors = listeners.into_iter().map(|listener| {
-            handle.spawn(worker::accept(listener, mailboxes.clone(), Arc::clone(&plane))).abort_handle()
-        });
-        let acceptors = acceptors.collect();
+        let (databases, waiting): (Vec<_>, Vec<_>) =
+            listeners.into_iter().partition(|listener| matches!(listener.service(), Service::Database(_)));
         handle.spawn(housekeeping(Arc::clone(&plane)));
         for group in &plane.databases {
             handle.spawn(databases::watch::keep(Arc::clone(group)));
@@ -150,12 +151,30 @@ impl DataPlane {
             threads,
             handle,
             mailboxes,
-            acceptors,
+            waiting: Mutex::new(waiting),
+            acceptors: Mutex::default(),
             joins: Mutex::new(joins),
             changing: Mutex::default(),
         };
+        started.open(databases)?;
         started.watch_servers();
         Ok(started)
+    }
+
+    /// Opens the HTTP listeners; a second call does nothing.
+    pub fn accept(&self) -> Result<(), Error> {
+        let waiting = std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+        self.open(waiting)
+    }
+
+    fn open(&self, listeners: Vec<Listener>) -> Result<(), Error> {
+        let mut acceptors = self.acceptors.lock().unwrap_or_else(PoisonError::into_inner);
+        for listener in listeners {
+            listener.listen()?;
+            let accepting = worker::accept(listener, self.mailboxes.clone(), Arc::clone(&self.plane));
+            acceptors.push(self.handle.spawn(accepting).abort_handle());
+        }
+        Ok(())
     }
 
     /// Replaces the snapshot as a whole; servers keep their counters. On an error nothing has changed.
@@ -224,6 +243,12 @@ impl DataPlane {
         .to_string()
     }
 
+    /// What is known of the statements of a group, as JSON; the most executed come first. `None`: there is no such group.
+    pub fn plans(&self, database: &str) -> Option<String> {
+        let group = self.plane.databases.iter().find(|group| group.name == database)?;
+        Some(Value::Array(group.plans.facts()).to_string())
+    }
+
     /// Statements that wait for a plan, with the numbers to answer by; waits up to `wait` for the first.
     pub fn plans_wanted(&self, wait: Duration) -> Vec<(u64, String)> {
         self.plane.planning.wanted_within(wait)
@@ -242,7 +267,8 @@ impl DataPlane {
     /// Closes the listeners and idle connections; what is in progress goes on and ends with its response.
     pub fn stop_accepting(&self) {
         self.plane.stopping.store(true, Ordering::SeqCst);
-        self.acceptors.iter().for_each(AbortHandle::abort);
+        self.acceptors.lock().unwrap_or_else(PoisonError::into_inner).iter().for_each(AbortHandle::abort);
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).clear();
         for mailbox in &self.mailboxes {
             mailbox.close_idle();
         }

@@ -29,8 +29,17 @@ struct DataPlane(plane::DataPlane);
 #[pymethods]
 impl DataPlane {
     #[new]
-    fn new(snapshot: &str) -> PyResult<Self> {
-        plane::DataPlane::start(snapshot).map(Self).map_err(raise)
+    #[pyo3(signature = (snapshot, accept = true))]
+    fn new(snapshot: &str, accept: bool) -> PyResult<Self> {
+        let plane = plane::DataPlane::start(snapshot).map_err(raise)?;
+        if accept {
+            plane.accept().map_err(raise)?;
+        }
+        Ok(Self(plane))
+    }
+
+    fn accept(&self) -> PyResult<()> {
+        self.0.accept().map_err(raise)
     }
 
     fn apply(&self, py: Python<'_>, snapshot: &str) -> PyResult<()> {
@@ -47,6 +56,10 @@ impl DataPlane {
 
     fn events(&self, py: Python<'_>, wait_ms: u64) -> Vec<String> {
         py.detach(|| self.0.events(Duration::from_millis(wait_ms)))
+    }
+
+    fn plans(&self, py: Python<'_>, database: &str) -> Option<String> {
+        py.detach(|| self.0.plans(database))
     }
 
     fn plans_wanted(&self, py: Python<'_>, timeout_ms: u64) -> Vec<(u64, String)> {

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from typing import Any
+from urllib.parse import urlencode
 
 from trimaran.errors import TrimaranError
 
@@ -24,6 +26,23 @@ def register(commands: Commands) -> None:
     lag = actions.add_parser("lag", help="show how far each replica is behind its primary")
     _add_reading(lag)
     lag.set_defaults(execute=_lag)
+
+    plans = actions.add_parser(
+        "plans",
+        help="show where statements go and why, and what was learnt",
+        description="Every distinct statement that the gateway knows, the most executed first.",
+    )
+    _add_reading(plans)
+    plans.add_argument("--learnt", action="store_true", help="only those that a replica has refused")
+    plans.set_defaults(execute=_plans)
+
+    explain = actions.add_parser(
+        "explain",
+        help="say where a statement would go, and why",
+        description="Nothing is executed, and nothing has to run: the planner reads the text.",
+    )
+    explain.add_argument("sql", metavar="SQL", help="the statement, in quotes; - reads it from standard input")
+    explain.set_defaults(execute=_explain)
 
     promote = actions.add_parser(
         "promote",
@@ -96,6 +115,29 @@ def _lag(options: argparse.Namespace) -> int:
         if rows
         else "there are no replicas"
     )
+    return 0
+
+
+def _plans(options: argparse.Namespace) -> int:
+    query = urlencode({"database": options.database})
+    plans = Running(loaded(options)).get(f"/api/plans?{query}")["plans"]
+    if options.learnt:
+        plans = [plan for plan in plans if plan["learnt"]]
+    if options.json:
+        print(json.dumps(plans, indent=2))
+        return 0
+    shown = [
+        (str(plan["executions"]), plan["goes_to"], plan["reason"], " ".join(plan["statement"].split())[:100])
+        for plan in plans
+    ]
+    print("\n".join(table(("EXECUTIONS", "GOES TO", "REASON", "STATEMENT"), shown)) if shown else "none yet")
+    return 0
+
+
+def _explain(options: argparse.Namespace) -> int:
+    from trimaran.databases.planner import explain, plan
+
+    print(explain(plan(sys.stdin.read() if options.sql == "-" else options.sql)))
     return 0
 
 

@@ -305,8 +305,53 @@ class Admin:
 
 
 @dataclass(frozen=True, slots=True)
+class Reads:
+    """How the gateway spreads reads over the replicas of a database."""
+
+    split: bool = setting(True, "Whether statements that only read go to replicas.")
+    balance: Balance = setting("least_requests", "Policy that chooses among replicas, as for servers.")
+    causal: Literal["off", "session", "linear"] = setting(
+        "session",
+        "What a read is sure to see: off: whatever the replica has; session: all that its own session has committed;"
+        " linear: all that anybody had committed before it came.",
+    )
+    wait_ms: int = setting(
+        0,
+        "How long a read may wait for a replica that has replayed enough, before it goes to the primary.",
+        minimum=0,
+        maximum=60_000,
+    )
+    lag_max_bytes: int = setting(
+        67_108_864, "A replica further behind gets no reads; 0 means no limit.", minimum=0
+    )
+    lag_max_ms: int = setting(10_000, "The same by time; 0 means no limit.", minimum=0)
+
+
+@dataclass(frozen=True, slots=True)
 class Database:
     """One PostgreSQL database of the app."""
+
+    gateway: bool = setting(
+        True, "Whether the app reaches its database through the gateway: pooled, split, and over failovers.", live=False
+    )
+    bind: Bind = setting(Bind("127.0.0.1", 6432), "Address of the gateway of this database.", live=False)
+    tls: bool = setting(False, "Whether clients may encrypt, with the certificates of gateway.tls.")
+    reads: Reads = setting(Reads, "How reads are spread.")
+    clients_max: int = setting(5_000, "Open client connections; further ones are refused.", minimum=1)
+    connections_max: int = setting(
+        20, "Connections to one node for each user and database, shared by all its clients.", minimum=1, maximum=10_000
+    )
+    checkout_timeout_ms: int = setting(10_000, "Longest wait for such a connection.", minimum=1)
+    hold_timeout_ms: int = setting(
+        30_000, "How long statements are held while no node takes writes (a failover).", minimum=0
+    )
+    connect_timeout_ms: int = setting(2_000, "Longest wait for a new connection to a node.", minimum=10)
+    login_timeout_ms: int = setting(10_000, "Longest wait for a client to say who it is.", minimum=100)
+    server_lifetime_ms: int = setting(3_600_000, "A connection to a node is not used again after this.", minimum=1_000)
+    server_idle_ms: int = setting(300_000, "An idle connection to a node is closed after this.", minimum=1_000)
+    request_max_bytes: int = setting(
+        268_435_456, "Largest message of a client, in memory while it is served.", minimum=65_536, maximum=1_073_741_823
+    )
 
     nodes: Literal["embedded"] | tuple[str, ...] = setting(
         "embedded",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import hmac
 import json
 from collections.abc import Callable
@@ -78,6 +79,10 @@ def _reading_routes(control: Control) -> list[Route]:
         text = await _ask(control.metrics)
         return PlainTextResponse(text, headers={"content-type": "text/plain; version=0.0.4; charset=utf-8"})
 
+    async def plans(request: Request) -> Response:
+        known = await _ask(partial(control.plans, request.query_params.get("database", "")))
+        return JSONResponse({"plans": [dataclasses.asdict(plan) for plan in known]})
+
     async def healthz(request: Request) -> Response:
         return JSONResponse({"status": "ok"})
 
@@ -91,6 +96,7 @@ def _reading_routes(control: Control) -> list[Route]:
     return [
         Route("/", page),
         Route("/api/status", status),
+        Route("/api/plans", plans),
         Route("/metrics", metrics),
         Route("/healthz", healthz),
         Route("/static/{name}", static),

@@ -160,22 +160,11 @@ fn stats(group: &Group) -> Table {
 }
 
 fn plans(group: &Group) -> Table {
-    let mut plans = group.plans.all();
-    plans.sort_by_key(|entry| std::cmp::Reverse(entry.executions.load(Ordering::Relaxed)));
-    let rows = plans.iter().take(1000).map(|entry| {
-        let (goes, reason) = match entry.plan() {
-            _ if entry.was_learnt() => ("primary", "a replica refused it (25006)"),
-            Some(plan) if plan.access == super::plan::Access::Read => ("replica", plan.reason.as_str()),
-            Some(plan) => ("primary", plan.reason.as_str()),
-            None => ("primary", "not planned yet"),
-        };
+    let rows = group.plans.all().into_iter().take(1000).map(|entry| {
+        let (goes_to, reason) = entry.goes_to();
         let text = entry.text.split_whitespace().collect::<Vec<_>>().join(" ");
-        vec![
-            entry.executions.load(Ordering::Relaxed).to_string(),
-            goes.to_owned(),
-            reason.to_owned(),
-            text.chars().take(200).collect(),
-        ]
+        let executions = entry.executions.load(Ordering::Relaxed).to_string();
+        vec![executions, goes_to.to_owned(), reason.to_owned(), text.chars().take(200).collect()]
     });
     (&["executions", "goes_to", "reason", "statement"], rows.collect())
 }

@@ -3,6 +3,7 @@
 //! The cache is two generations of a map: what is not used through a whole generation is forgotten, so it is bounded
 //! without bookkeeping on the hot path.
 
+use std::cmp::Reverse;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, DefaultHasher};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,6 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 use super::lexer;
@@ -20,6 +22,8 @@ const PLANS_MAX: usize = 20_000;
 const WANTED_MAX: usize = 1_000;
 /// A longer statement is not planned: it goes to the primary, as everything doubtful does.
 pub const TEXT_MAX: usize = 64 * 1024;
+/// Statements shown to people.
+const SHOWN_MAX: usize = 1_000;
 /// How long the first execution of a statement waits for its plan.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -133,6 +137,16 @@ impl Entry {
         self.writes.load(Ordering::Relaxed)
     }
 
+    /// Where it goes, and why, for people.
+    pub fn goes_to(&self) -> (&'static str, &str) {
+        match self.plan() {
+            _ if self.was_learnt() => ("primary", "a replica refused it because it writes (25006)"),
+            Some(plan) if plan.access == Access::Read => ("replica", &plan.reason),
+            Some(plan) => ("primary", &plan.reason),
+            None => ("primary", "not planned yet"),
+        }
+    }
+
     /// The plan, waiting for the planner when it is new.
     pub async fn planned(&self) -> &Plan {
         let wait = async {
@@ -207,10 +221,27 @@ impl Plans {
         entry
     }
 
-    /// All statements in memory, for people to look at.
+    /// All statements in memory, the most executed first.
     pub fn all(&self) -> Vec<Arc<Entry>> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        known.young.values().chain(known.old.values()).cloned().collect()
+        let mut all: Vec<_> = known.young.values().chain(known.old.values()).cloned().collect();
+        all.sort_by_key(|entry| Reverse(entry.executions.load(Ordering::Relaxed)));
+        all
+    }
+
+    /// The same for Python: `trimaran db plans`.
+    pub fn facts(&self) -> Vec<Value> {
+        let told = |entry: &Arc<Entry>| {
+            let (role, reason) = entry.goes_to();
+            json!({
+                "statement": &*entry.text,
+                "executions": entry.executions.load(Ordering::Relaxed),
+                "goes_to": role,
+                "learnt": entry.was_learnt(),
+                "reason": reason,
+            })
+        };
+        self.all().iter().take(SHOWN_MAX).map(told).collect()
     }
 }
 

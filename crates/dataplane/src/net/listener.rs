@@ -69,8 +69,13 @@ impl Listener {
             }
         };
         socket.set_nonblocking(true)?;
-        socket.listen(BACKLOG)?;
         Ok(Self { socket, address, service })
+    }
+
+    /// Lets connections in. Until then they are refused, so that nobody waits for what is not ready.
+    pub fn listen(&self) -> Result<(), Error> {
+        let failed = |source| Error::Bind { address: self.address.to_string(), source };
+        self.socket.listen(BACKLOG).map_err(failed)
     }
 
     /// The bound address, with the real port where port 0 was asked for.
