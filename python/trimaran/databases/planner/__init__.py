@@ -7,38 +7,32 @@ WITH, VALUES, TABLE, EXPLAIN or EXECUTE; the exceptions, `set_config` and `curre
 
 from __future__ import annotations
 
+from trimaran.databases.planner import coarse
+from trimaran.databases.planner.coarse import NOT_ANALYSED
 from trimaran.databases.planner.facts import gather
 from trimaran.databases.planner.hints import read_hint
 from trimaran.databases.planner.parse import NotAnalysed, SyntaxUnknown, parse
 from trimaran.databases.planner.plan import Access, Effect, Hint, Plan, explain
 from trimaran.databases.planner.statements import Outcome, judge
 
-__all__ = ["Access", "Effect", "Hint", "Plan", "explain", "plan"]
-
-NOT_ANALYSED = "a statement that could not be analysed"
+__all__ = ["NOT_ANALYSED", "Access", "Effect", "Hint", "Plan", "explain", "plan"]
 
 
 def plan(text: str) -> Plan:
     """The plan of one text; never raises. What is not surely a read is a write, and `reason` says why."""
+    tables: dict[str, None] = {}
+    doubtful = False
     try:
-        tree = parse(text)
+        outcomes = _judge_all(text, tables)
     except SyntaxUnknown as error:
         return Plan("write", f"cannot be parsed: {error}", doubtful=True)
     except NotAnalysed as error:
-        # It may be valid and change the session in any way, so nobody else may get its connection.
-        return Plan("write", f"cannot be analysed: {error}", pins=(NOT_ANALYSED,), doubtful=True)
-    if not tree.stmts:
+        outcomes = _judge_apart(text, str(error), tables)
+        doubtful = True
+    if not outcomes:
         return Plan("write", "holds no statement")
-    encoded = text.encode()
-    tables: dict[str, None] = {}
-    outcomes: list[Outcome] = []
-    for raw in tree.stmts:
-        facts = gather(raw.stmt)
-        end = raw.stmt_location + raw.stmt_len if raw.stmt_len else len(encoded)
-        outcomes.append(judge(raw.stmt, facts, encoded[raw.stmt_location : end].decode().strip()))
-        tables.update((name, None) for _, name in facts.tables)
     access, reason = _together(outcomes)
-    hint, complaint = read_hint(text)
+    hint, complaint = (None, None) if doubtful else read_hint(text)
     pins, unpins = _pins(outcomes)
     return Plan(
         access,
@@ -49,7 +43,38 @@ def plan(text: str) -> Plan:
         pins,
         unpins,
         hint,
+        doubtful,
     )
+
+
+def _judge_all(text: str, tables: dict[str, None]) -> list[Outcome]:
+    """One outcome per statement; tables are added in their order. Raises what `parse` does."""
+    outcomes: list[Outcome] = []
+    tree = parse(text)
+    encoded = text.encode()
+    for raw in tree.stmts:
+        facts = gather(raw.stmt)
+        end = raw.stmt_location + raw.stmt_len if raw.stmt_len else len(encoded)
+        outcomes.append(judge(raw.stmt, facts, encoded[raw.stmt_location : end].decode().strip()))
+        tables.update((name, None) for _, name in facts.tables)
+    return outcomes
+
+
+def _judge_apart(text: str, why: str, tables: dict[str, None]) -> list[Outcome]:
+    """Outcomes for a text of which not all can be parsed: statement by statement, as well as each can be known."""
+    parts = coarse.split(text)
+    if parts is None:
+        # A text that does not even split may hold several statements, of which the first word says nothing.
+        return [Outcome("write", f"cannot be analysed: {why}", pins=[NOT_ANALYSED])]
+    outcomes: list[Outcome] = []
+    for part in parts:
+        try:
+            outcomes += _judge_all(part, tables)
+        except NotAnalysed as error:
+            outcomes.append(coarse.judge(part, str(error)))
+        except SyntaxUnknown as error:
+            outcomes.append(Outcome("write", f"cannot be parsed: {error}"))
+    return outcomes
 
 
 def _together(outcomes: list[Outcome]) -> tuple[Access, str]:

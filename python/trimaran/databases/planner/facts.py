@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from postgast.pg_query_pb2 import CommonTableExpr, FuncCall, Node, RangeVar
 
@@ -15,6 +14,8 @@ from trimaran.databases.planner.functions import PINS, differs_by_node, is_built
 TEMPORARY = "temporary table"
 
 _WRITING = {"InsertStmt": "INSERT", "UpdateStmt": "UPDATE", "DeleteStmt": "DELETE", "MergeStmt": "MERGE"}
+_LEAVES = frozenset({"a_const", "a_star", "column_ref", "param_ref", "string", "integer", "float", "boolean"})
+"""Most of a tree; nothing in them is asked for."""
 _PLAIN = re.compile(r"[a-z_][a-z0-9_$]*", re.ASCII)
 
 
@@ -66,14 +67,20 @@ def gather(root: Message) -> Facts:
 
 
 def _children(message: Message) -> Iterator[tuple[str, Message]]:
+    """The messages within, without the wrapper that stands for "any node", and without those that hold nothing of use."""
     for descriptor, value in message.ListFields():
-        if descriptor.type != FieldDescriptor.TYPE_MESSAGE:
+        inner = descriptor.message_type
+        if inner is None:
             continue
-        if isinstance(value, Message):
-            yield descriptor.name, value
-        else:
-            for item in value:
-                yield descriptor.name, item
+        name = descriptor.name
+        if inner.name != "Node":
+            for item in (value,) if isinstance(value, Message) else value:
+                yield name, item
+            continue
+        for node in (value,) if isinstance(value, Node) else value:
+            kind = node.WhichOneof("node")
+            if kind is not None and kind not in _LEAVES:
+                yield name, getattr(node, kind)
 
 
 def _with_clause(

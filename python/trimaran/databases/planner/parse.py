@@ -3,6 +3,7 @@
 libpg_query walks the tree by recursion and has no stack check (its pull request 348): `SELECT 1+1+1...` of 80 KB ends
 a process whose stack is the usual 8 MiB. About 130 bytes of stack are used per byte of text at worst, so short texts are
 parsed where they are, and longer ones on a thread with a stack that is large enough (only what is touched costs memory).
+The time of such texts grows with the square of their depth, which is why still longer ones are not parsed at all.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from postgast.pg_query_pb2 import ParseResult
 
 DIRECT_BYTES = 8 * 1024
 """Texts up to this size need about 1 MiB of stack at worst."""
-LARGEST_BYTES = 1024 * 1024
+LARGEST_BYTES = 32 * 1024
 """Longer texts are not parsed."""
-_STACK_BYTES = 384 * 1024 * 1024
+_STACK_BYTES = 32 * 1024 * 1024
 _STACK_SIZE_LOCK = threading.Lock()
 
 
