@@ -3,7 +3,7 @@
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
@@ -11,6 +11,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsStream;
 
 use super::address::Address;
+use crate::buffer::Buffer;
 
 #[derive(Debug)]
 pub enum Stream {
@@ -59,6 +60,27 @@ impl Stream {
             Self::Pipe(stream) => Pin::new(stream).poll_read(cx, into),
             Self::Tls(stream) => Pin::new(stream).poll_read(cx, into),
         }
+    }
+
+    /// Reads into `buffer`, which is taken from `fresh` only when there is something to read: waiting costs no memory, and
+    /// the buffer that a busy thread uses is nearly always the one that its processor has in its cache. A buffer that is
+    /// there must have room. Zero means the other side has finished sending.
+    pub fn poll_fill(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut Option<Buffer>,
+        fresh: fn() -> Buffer,
+    ) -> Poll<io::Result<usize>> {
+        if buffer.is_none() {
+            ready!(self.poll_read_ready(cx))?;
+        }
+        let mut filling = buffer.take().unwrap_or_else(fresh);
+        let read = self.poll_read(cx, filling.room());
+        if let Poll::Ready(Ok(count)) = read {
+            filling.advance(count);
+        }
+        *buffer = Some(filling).filter(|buffer| !buffer.is_empty());
+        read
     }
 
     pub fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {

@@ -110,19 +110,10 @@ impl Client {
         if self.ended {
             return Poll::Ready(Ok(0));
         }
-        if self.inbound.is_none() {
-            // Wait without a buffer.
-            std::task::ready!(self.stream.poll_read_ready(cx))?;
-        }
-        let mut buffer = self.inbound.take().unwrap_or_else(Buffer::small);
-        let read = self.stream.poll_read(cx, buffer.room());
+        let read = self.stream.poll_fill(cx, &mut self.inbound, Buffer::small);
         if let Poll::Ready(Ok(count)) = read {
-            buffer.advance(count);
             self.bytes_in += count as u64;
             self.ended = count == 0;
-        }
-        if !buffer.is_empty() {
-            self.inbound = Some(buffer);
         }
         read
     }

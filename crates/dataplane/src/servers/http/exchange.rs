@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::client::Client;
 use super::refusal::Refusal;
 use super::request::Request;
-use super::response::{HEAD_MAX, Response, rewrite};
+use super::response::{Response, rewrite};
 use super::upload::{Upload, UploadError};
 use super::upstream::Upstream;
 use crate::buffer::Buffer;
@@ -50,7 +50,7 @@ pub async fn exchange(
     client_keeps: impl Fn() -> bool,
     response_timeout_ms: u64,
 ) -> Result<Answer, NoAnswer> {
-    let mut arrived = Buffer::small();
+    let mut arrived = None;
     let mut head = Vec::with_capacity(1024);
     let mut upload_open = true;
     client.deadline.set(Instant::now(), response_timeout_ms);
@@ -73,12 +73,10 @@ pub async fn exchange(
                     Poll::Pending => {}
                 }
             }
-            if let Poll::Ready(read) = upstream.stream.poll_read(cx, arrived.room()) {
+            // Large, because a body often comes along with its head, and one read and one write are cheaper than two.
+            if let Poll::Ready(read) = upstream.stream.poll_fill(cx, &mut arrived, Buffer::large) {
                 return Poll::Ready(match read {
-                    Ok(count @ 1..) => {
-                        arrived.advance(count);
-                        News::Arrived
-                    }
+                    Ok(1..) => News::Arrived,
                     Ok(0) | Err(_) => News::Ended,
                 });
             }
@@ -89,7 +87,7 @@ pub async fn exchange(
         });
         match news.await {
             News::Arrived => {}
-            News::Ended if arrived.is_empty() => {
+            News::Ended if arrived.is_none() => {
                 return Err(NoAnswer::Failed(Failure::Reset { sent: upload.sending.sent_any }));
             }
             News::Ended => {
@@ -99,12 +97,14 @@ pub async fn exchange(
             News::Gone => return Err(NoAnswer::ClientGone),
             News::Refused(refusal) => return Err(NoAnswer::Refused(refusal)),
         }
-        while let Some(response) = rewrite(arrived.filled(), request, client_keeps(), &mut head)
+        let Some(mut buffer) = arrived.take() else { continue };
+        // A head that is too large is refused before it has filled the buffer.
+        while let Some(response) = rewrite(buffer.filled(), request, client_keeps(), &mut head)
             .map_err(|what| NoAnswer::Failed(Failure::Malformed(what)))?
         {
-            arrived.consume(response.head_length);
+            buffer.consume(response.head_length);
             if !response.is_informational() {
-                return Ok(Answer { response, arrived, head, upload_complete: !upload_open });
+                return Ok(Answer { response, arrived: buffer, head, upload_complete: !upload_open });
             }
             // Early hints go on at once; HTTP/1.0 knows nothing of the kind.
             if request.is_http11 && !head.is_empty() && client.write_all(&head).await.is_err() {
@@ -112,8 +112,6 @@ pub async fn exchange(
             }
             head.clear();
         }
-        if arrived.is_full() && !arrived.grow(HEAD_MAX) {
-            return Err(NoAnswer::Failed(Failure::Malformed("the server's response head is too large")));
-        }
+        arrived = Some(buffer).filter(|buffer| !buffer.is_empty());
     }
 }

@@ -1,5 +1,7 @@
 //! Header fields that a gateway must know by name, and small readers of field values.
 
+use std::ops::Range;
+
 /// A field that is not simply passed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Known {
@@ -61,7 +63,7 @@ impl Known {
             13.. if name[..12].eq_ignore_ascii_case(b"x-forwarded-") => Self::ForwardedOther,
             _ => Self::Other,
         };
-        if known == Self::Other && memchr::memchr(b'_', name).is_some() { Self::Underscore } else { known }
+        if known == Self::Other && name.contains(&b'_') { Self::Underscore } else { known }
     }
 
     pub fn is_forbidden_in_trailers(self) -> bool {
@@ -91,9 +93,54 @@ pub fn cookie<'v>(value: &'v [u8], name: &str) -> Option<&'v [u8]> {
     })
 }
 
-/// Whether every line of a head ends with CRLF; a bare LF is where two parsers may part ways.
+/// Whether not every line of a head ends with CRLF; a bare LF is where two parsers may part ways.
 pub fn has_bare_lf(head: &[u8]) -> bool {
-    memchr::memchr_iter(b'\n', head).any(|at| at == 0 || head[at - 1] != b'\r')
+    // All of it is looked at, without a way out in the middle, so that the compiler takes many bytes at once.
+    let pairs = head.iter().zip(head.iter().skip(1));
+    let bare = pairs.fold(0, |bare, (before, byte)| bare | (u8::from(*byte == b'\n') & u8::from(*before != b'\r')));
+    bare != 0 || head.first() == Some(&b'\n')
+}
+
+/// Copies fields out of a head. Neighbours that are spelled as `name: value` with one space are copied together.
+pub struct Copier<'h> {
+    head: &'h [u8],
+    /// Lines of the head that are to be copied and are not yet.
+    waiting: Range<usize>,
+}
+
+impl<'h> Copier<'h> {
+    pub fn new(head: &'h [u8]) -> Self {
+        Self { head, waiting: 0..0 }
+    }
+
+    /// Takes the next field, whose name and value are parts of the head.
+    pub fn copy(&mut self, out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+        let start = name.as_ptr().addr().wrapping_sub(self.head.as_ptr().addr());
+        let end = start.wrapping_add(name.len() + 2 + value.len() + 2);
+        let line = self.head.get(start..end).unwrap_or_default();
+        let is_plain = line.strip_prefix(name).and_then(|rest| rest.strip_prefix(b": "));
+        if is_plain.and_then(|rest| rest.strip_suffix(b"\r\n")) != Some(value) {
+            self.flush(out);
+            write_line(out, name, value);
+        } else if start == self.waiting.end {
+            self.waiting.end = end;
+        } else {
+            self.flush(out);
+            self.waiting = start..end;
+        }
+    }
+
+    /// Copies what waits. To be called after the last field.
+    pub fn flush(&mut self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.head[std::mem::take(&mut self.waiting)]);
+    }
+}
+
+/// Appends `name: value` and the end of the line.
+pub fn write_line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    for part in [name, b": ", value, b"\r\n"] {
+        out.extend_from_slice(part);
+    }
 }
 
 #[cfg(test)]
@@ -128,9 +175,33 @@ mod tests {
     }
 
     #[test]
+    fn fields_are_copied_as_they_are_read() {
+        let head = b"HTTP/1.1 200 OK\r\nA: 1\r\nB:2\r\nC: \t3\r\nD: 4 \r\nE:\r\nF: 6\r\nG: 7\r\nH: 8\r\n\r\n";
+        let mut storage = [httparse::EMPTY_HEADER; 16];
+        let mut parsed = httparse::Response::new(&mut storage);
+        assert!(parsed.parse(head).unwrap().is_complete());
+        let (mut out, mut copier) = (Vec::new(), Copier::new(head));
+        for field in parsed.headers.iter().filter(|field| field.name != "G") {
+            copier.copy(&mut out, field.name.as_bytes(), field.value);
+        }
+        copier.flush(&mut out);
+        copier.copy(&mut out, b"From", b"elsewhere");
+        copier.flush(&mut out);
+        let expected = "A: 1\r\nB: 2\r\nC: 3\r\nD: 4\r\nE: \r\nF: 6\r\nH: 8\r\nFrom: elsewhere\r\n";
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+
+    #[test]
     fn bare_line_feeds() {
         assert!(!has_bare_lf(b"GET / HTTP/1.1\r\n\r\n"));
         assert!(has_bare_lf(b"GET / HTTP/1.1\n\r\n"));
         assert!(has_bare_lf(b"\n"));
+        let long = b"GET / HTTP/1.1\r\n".repeat(20);
+        assert!(!has_bare_lf(&long));
+        for at in long.iter().enumerate().filter(|(_, byte)| **byte == b'\r').map(|(at, _)| at) {
+            let mut bad = long.clone();
+            bad[at] = b' ';
+            assert!(has_bare_lf(&bad), "{at}");
+        }
     }
 }

@@ -14,7 +14,7 @@ use super::exchange::Answer;
 use super::response::{Emission, Framing, Response};
 use super::upload::Upload;
 use super::upstream::Upstream;
-use crate::buffer::{Buffer, SMALL};
+use crate::buffer::{Buffer, LARGE, SMALL};
 use crate::servers::pool::Slot;
 use crate::snapshot::Http;
 
@@ -92,6 +92,20 @@ impl Outbound {
             self.head.extend_from_slice(bytes);
         } else {
             self.parts.push_back(part);
+        }
+    }
+
+    /// What has to wait moves out of a buffer that it does not fill: a slow client costs about what it was sent.
+    fn pack(&mut self) {
+        let Some(Part::Raw(buffer)) = self.parts.back() else { return };
+        if buffer.len() >= LARGE / 4 {
+            return;
+        }
+        let bytes = buffer.filled().to_vec();
+        self.parts.pop_back();
+        match self.parts.back_mut() {
+            Some(Part::Made { bytes: earlier, .. }) if earlier.len() < LARGE => earlier.extend_from_slice(&bytes),
+            _ => self.parts.push_back(Part::Made { bytes, sent: 0 }),
         }
     }
 
@@ -310,7 +324,6 @@ pub async fn relay(
         patience_ms = http.stream_idle_timeout_ms;
     }
     let emission = response.emission;
-    let large = emission == Emission::Verbatim && matches!(response.framing, Framing::Length(l) if l > SMALL as u64);
     let mut out = Outbound::new(head);
     let mut from = Source {
         upstream,
@@ -336,15 +349,15 @@ pub async fn relay(
                     }
                 }
                 if out.waiting < http.response_buffer_bytes {
-                    let mut buffer = if large { Buffer::large() } else { Buffer::small() };
-                    match from.upstream.stream.poll_read(cx, buffer.room()) {
-                        Poll::Ready(Ok(count @ 1..)) => {
+                    let mut buffer = None;
+                    let read = from.upstream.stream.poll_fill(cx, &mut buffer, Buffer::large);
+                    match (read, buffer) {
+                        (Poll::Ready(Ok(_)), Some(buffer)) => {
                             progress = true;
-                            buffer.advance(count);
                             let taken = from.take(buffer, emission, &mut out);
                             end = settle(&mut source, taken, upload_complete);
                         }
-                        Poll::Ready(Ok(_)) if matches!(from.decoder, Decoder::UntilClose) => {
+                        (Poll::Ready(Ok(_)), None) if matches!(from.decoder, Decoder::UntilClose) => {
                             progress = true;
                             if emission == Emission::Enchunk {
                                 out.push(Part::Made { bytes: b"0\r\n\r\n".to_vec(), sent: 0 });
@@ -354,12 +367,12 @@ pub async fn relay(
                             }
                             source = None;
                         }
-                        Poll::Ready(_) => {
+                        (Poll::Ready(_), _) => {
                             progress = true;
                             end = End::ServerBroke;
                             source = None;
                         }
-                        Poll::Pending => progress = from.flush(&mut out),
+                        (Poll::Pending, _) => progress = from.flush(&mut out),
                     }
                 }
             }
@@ -368,7 +381,7 @@ pub async fn relay(
                 Poll::Ready(Ok(())) if source.is_none() => return Poll::Ready(end),
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(_)) => return Poll::Ready(End::ClientGone),
-                Poll::Pending => {}
+                Poll::Pending => out.pack(),
             }
             if progress || out.sent > before {
                 let wait_ms = if out.waiting > 0 { http.write_timeout_ms } else { patience_ms };

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::compression::Offer;
-use super::fields::{Known, has_bare_lf, length, list};
+use super::fields::{Copier, Known, has_bare_lf, length, list};
 use super::forwarded::{Claims, Origin, is_trusted};
 use super::refusal::Refusal;
 use crate::access_log::LogFields;
@@ -124,11 +124,13 @@ struct Message<'h> {
 }
 
 impl<'h> Message<'h> {
-    fn read(fields: &[httparse::Header<'h>], http11: bool) -> Result<Self, Refusal> {
+    /// Notes in `known` what each field is.
+    fn read(fields: &[httparse::Header<'h>], known: &mut [Known; FIELDS_MAX], http11: bool) -> Result<Self, Refusal> {
         let mut message = Self::default();
-        for field in fields {
+        for (field, known) in fields.iter().zip(known) {
             let value = field.value;
-            match Known::of(field.name.as_bytes()) {
+            *known = Known::of(field.name.as_bytes());
+            match *known {
                 Known::Host if message.host.replace(value).is_some() => {
                     return Err(Refusal::BadRequest("more than one Host"));
                 }
@@ -217,7 +219,8 @@ impl Request {
             return Err(Refusal::BadRequest("malformed request"));
         };
         let http11 = version == 1;
-        let message = Message::read(parsed.headers, http11)?;
+        let mut known = [Known::Other; FIELDS_MAX];
+        let message = Message::read(parsed.headers, &mut known, http11)?;
         let (authority, target) = split_target(method, raw_target)?;
         let host = authority.or(message.host);
         match host {
@@ -248,7 +251,7 @@ impl Request {
         for part in [method.as_bytes(), b" ", target, b" HTTP/1.1\r\nHost: ", host, b"\r\n"] {
             out.extend_from_slice(part);
         }
-        write_fields(&mut out, parsed.headers, &message.nominated);
+        write_fields(&mut out, head, parsed.headers, &known, &message.nominated);
         let claimed_host = message.claims.host.filter(|host| trusted && is_host(host));
         origin.write(&mut out, claimed_host.unwrap_or(host), topology.http.forwarded);
         for part in [b"X-Request-Id: ", id.as_str().as_bytes(), b"\r\n"] {
@@ -300,19 +303,25 @@ fn encrypted_location(host: &[u8], port: u16, target: &[u8]) -> String {
 }
 
 /// Copies the fields that are the app's business.
-fn write_fields(out: &mut Vec<u8>, fields: &[httparse::Header<'_>], nominated: &[&[u8]]) {
-    for field in fields {
+fn write_fields(
+    out: &mut Vec<u8>,
+    head: &[u8],
+    fields: &[httparse::Header<'_>],
+    known: &[Known; FIELDS_MAX],
+    nominated: &[&[u8]],
+) {
+    let mut copier = Copier::new(head);
+    for (field, known) in fields.iter().zip(known) {
         let name = field.name.as_bytes();
         let passes = matches!(
-            Known::of(name),
+            known,
             Known::Other | Known::Cookie | Known::ContentType | Known::UserAgent | Known::Referer | Known::Trailer
         );
         if passes && !nominated.iter().any(|other| other.eq_ignore_ascii_case(name)) {
-            for part in [name, b": ", field.value, b"\r\n"] {
-                out.extend_from_slice(part);
-            }
+            copier.copy(out, name, field.value);
         }
     }
+    copier.flush(out);
 }
 
 /// The authority (absolute form only) and the target in origin form (RFC 9112, section 3.2).

@@ -3,7 +3,7 @@
 use std::mem::MaybeUninit;
 
 use super::compression::{Coding, Offer, Plan};
-use super::fields::{Known, has_bare_lf, length, list};
+use super::fields::{Copier, Known, has_bare_lf, length, list};
 use super::request::Request;
 
 const FIELDS_MAX: usize = 256;
@@ -66,10 +66,12 @@ struct Message<'h> {
 }
 
 impl<'h> Message<'h> {
-    fn read(fields: &[httparse::Header<'h>]) -> Result<Self, &'static str> {
+    /// Notes in `known` what each field is.
+    fn read(fields: &[httparse::Header<'h>], known: &mut [Known; FIELDS_MAX]) -> Result<Self, &'static str> {
         let mut message = Self::default();
-        for field in fields {
-            match Known::of(field.name.as_bytes()) {
+        for (field, known) in fields.iter().zip(known) {
+            *known = Known::of(field.name.as_bytes());
+            match *known {
                 Known::ContentLength => {
                     let length = length(field.value).ok_or("the server sent a malformed Content-Length")?;
                     if message.length.replace(length).is_some_and(|other| other != length) {
@@ -145,7 +147,8 @@ pub fn rewrite(
     if has_bare_lf(&bytes[..head_length]) {
         return Err("the server's response has a line that does not end with CRLF");
     }
-    let message = Message::read(parsed.headers)?;
+    let mut known = [Known::Other; FIELDS_MAX];
+    let message = Message::read(parsed.headers, &mut known)?;
     let is_switch = status == 101;
     if is_switch && !(request.upgrade && message.upgrade.is_some()) {
         return Err("the server switched protocols without being asked");
@@ -181,13 +184,46 @@ pub fn rewrite(
         for part in [b"HTTP/1.1 ", &line[..], b" ", parsed.reason.unwrap_or("").as_bytes(), b"\r\n"] {
             out.extend_from_slice(part);
         }
-        write_fields(out, parsed.headers, &message, &response, request, plan);
+        write_passed(out, &bytes[..head_length], parsed.headers, &known, &message, response.status, plan);
+        write_own(out, parsed.headers, &message, &response, request, plan);
         out.extend_from_slice(b"\r\n");
     }
     Ok(Some(response))
 }
 
-fn write_fields(
+/// The server's fields that are the client's business.
+fn write_passed(
+    out: &mut Vec<u8>,
+    head: &[u8],
+    fields: &[httparse::Header<'_>],
+    known: &[Known; FIELDS_MAX],
+    message: &Message<'_>,
+    status: u16,
+    plan: Plan,
+) {
+    let mut copier = Copier::new(head);
+    for (field, known) in fields.iter().zip(known) {
+        let name = field.name.as_bytes();
+        let passes = match known {
+            Known::TransferEncoding | Known::Connection | Known::HopByHop | Known::Upgrade => false,
+            // A length means nothing on 1xx and 204, and would mislead (RFC 9110, section 8.6).
+            Known::ContentLength => status >= 200 && status != 204,
+            _ => true,
+        };
+        if !passes || message.nominated.iter().any(|other| other.eq_ignore_ascii_case(name)) {
+            continue;
+        }
+        if plan.keeps_fields() {
+            copier.copy(out, name, field.value);
+        } else {
+            plan.write_field(out, name, field.value);
+        }
+    }
+    copier.flush(out);
+}
+
+/// The fields that are the gateway's own.
+fn write_own(
     out: &mut Vec<u8>,
     fields: &[httparse::Header<'_>],
     message: &Message<'_>,
@@ -195,18 +231,6 @@ fn write_fields(
     request: &Request,
     plan: Plan,
 ) {
-    for field in fields {
-        let name = field.name.as_bytes();
-        let passes = match Known::of(name) {
-            Known::TransferEncoding | Known::Connection | Known::HopByHop | Known::Upgrade => false,
-            // A length means nothing on 1xx and 204, and would mislead (RFC 9110, section 8.6).
-            Known::ContentLength => response.status >= 200 && response.status != 204,
-            _ => true,
-        };
-        if passes && !message.nominated.iter().any(|other| other.eq_ignore_ascii_case(name)) {
-            plan.write_field(out, name, field.value);
-        }
-    }
     plan.write_own_fields(out, fields);
     if let Some(seconds) = request.hsts_max_age_s.filter(|_| response.status >= 200) {
         // The app may say it by itself.

@@ -82,17 +82,23 @@ impl Offer {
         let mut has_type = false;
         for field in fields {
             let value = field.value;
-            match field.name.to_ascii_lowercase().as_str() {
-                "content-type" => has_type = self.rules.is_compressible(value),
-                "content-encoding" if !value.eq_ignore_ascii_case(b"identity") => return Plan::Untouched,
+            let is = |known: &str| field.name.eq_ignore_ascii_case(known);
+            let forbids = match field.name.len() {
+                12 if is("content-type") => {
+                    has_type = self.rules.is_compressible(value);
+                    false
+                }
+                16 if is("content-encoding") => !value.eq_ignore_ascii_case(b"identity"),
+                13 if is("cache-control") => list(value).any(|item| item.eq_ignore_ascii_case(b"no-transform")),
+                13 => is("content-range"),
                 // The app vouches for these very bytes.
-                "content-range" | "content-digest" | "repr-digest" | "digest" | "content-md5" => {
-                    return Plan::Untouched;
-                }
-                "cache-control" if list(value).any(|item| item.eq_ignore_ascii_case(b"no-transform")) => {
-                    return Plan::Untouched;
-                }
-                _ => {}
+                6 => is("digest"),
+                11 => is("repr-digest") || is("content-md5"),
+                14 => is("content-digest"),
+                _ => false,
+            };
+            if forbids {
+                return Plan::Untouched;
             }
         }
         match self.coding {
@@ -118,6 +124,11 @@ impl Compression {
 }
 
 impl Plan {
+    /// Whether the fields of the response stay as they are.
+    pub fn keeps_fields(self) -> bool {
+        matches!(self, Self::Untouched | Self::Plain)
+    }
+
     /// Appends a field of the response as this plan wants it, or leaves it out.
     pub fn write_field(self, out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
         let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
@@ -141,11 +152,12 @@ impl Plan {
                 out.extend_from_slice(part.as_bytes());
             }
         }
-        let varies = fields
-            .iter()
-            .filter(|field| field.name.eq_ignore_ascii_case("vary"))
-            .any(|field| list(field.value).any(|item| item == b"*" || item.eq_ignore_ascii_case(b"accept-encoding")));
-        if matches!(self, Self::Compressed(_) | Self::Plain | Self::Revalidated) && !varies {
+        let names_encoding = |item: &[u8]| item == b"*" || item.eq_ignore_ascii_case(b"accept-encoding");
+        let varies = || {
+            let mut vary = fields.iter().filter(|field| field.name.eq_ignore_ascii_case("vary"));
+            vary.any(|field| list(field.value).any(names_encoding))
+        };
+        if self != Self::Untouched && !varies() {
             out.extend_from_slice(b"Vary: Accept-Encoding\r\n");
         }
     }
@@ -195,6 +207,9 @@ mod tests {
             ("Content-Range", "bytes 0-1/2"),
             ("Cache-Control", "public, No-Transform"),
             ("Content-Digest", "sha-256=:x:"),
+            ("Repr-Digest", "sha-256=:x:"),
+            ("digest", "sha-256=x"),
+            ("content-MD5", "x"),
         ] {
             let fields = [("Content-Type", "text/plain"), (name, value)];
             assert_eq!(plan(&offer, 200, None, &fields), Plan::Untouched, "{name}");
