@@ -29,7 +29,7 @@ use crate::servers::http::client::Client;
 use crate::servers::http::forwarded::is_trusted;
 use crate::servers::http::refusal::{CONNECTIONS, HANDSHAKE, PROXY_HEADER};
 use crate::servers::http::request::Peer;
-use crate::servers::http2::{self, Preceded};
+use crate::servers::http2;
 use crate::servers::rate_limit::household;
 
 #[derive(Debug)]
@@ -144,13 +144,15 @@ fn begin(accepted: Accepted, presence: Presence) {
             let client = Client::new(stream, peer, Arc::clone(&own_idle));
             if let Some(client) = serve(client, Arc::clone(&plane)).await {
                 let (stream, arrived) = client.into_parts();
-                http2::serve(Preceded::new(arrived, stream), peer, own_idle, plane).await;
+                http2::serve(stream, arrived, peer, own_idle, plane).await;
             }
         } else if let Some(stream) = encrypted(stream, &plane).await {
-            if Tls::is_http2(&stream) {
-                http2::serve(stream, peer, own_idle, plane).await;
+            let is_http2 = Tls::is_http2(&stream);
+            let stream = Stream::Tls(Box::new(stream.into()));
+            if is_http2 {
+                http2::serve(stream, None, peer, own_idle, plane).await;
             } else {
-                serve(Client::new(Stream::Tls(Box::new(stream.into())), peer, own_idle), plane).await;
+                serve(Client::new(stream, peer, own_idle), plane).await;
             }
         }
     });

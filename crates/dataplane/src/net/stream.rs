@@ -6,19 +6,20 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsStream;
 
 use super::address::Address;
 use crate::buffer::Buffer;
+use crate::servers::http2::Lane;
 
 #[derive(Debug)]
 pub enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
-    /// In memory: one HTTP/2 stream, which is a client of its own.
-    Pipe(DuplexStream),
+    /// One HTTP/2 stream after the other, each a request like any other.
+    Lane(Lane),
     /// From a client or to a server: the stream knows which.
     Tls(Box<TlsStream<TcpStream>>),
 }
@@ -57,8 +58,8 @@ impl Stream {
         match self {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, into),
             Self::Unix(stream) => Pin::new(stream).poll_read(cx, into),
-            Self::Pipe(stream) => Pin::new(stream).poll_read(cx, into),
             Self::Tls(stream) => Pin::new(stream).poll_read(cx, into),
+            Self::Lane(lane) => lane.poll_read(cx, into),
         }
     }
 
@@ -87,15 +88,15 @@ impl Stream {
         match self {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Self::Pipe(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Lane(lane) => lane.poll_write(cx, bytes),
         }
     }
 
     /// Ready when all that was written is with the kernel. TLS may still hold some of it; the others never do.
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            Self::Tcp(_) | Self::Unix(_) | Self::Pipe(_) => Poll::Ready(Ok(())),
+            Self::Tcp(_) | Self::Unix(_) | Self::Lane(_) => Poll::Ready(Ok(())),
             Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
@@ -104,18 +105,17 @@ impl Stream {
         match self {
             Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
             Self::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
-            Self::Pipe(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
             Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
+            Self::Lane(lane) => lane.poll_write_vectored(cx, parts),
         }
     }
 
-    /// Ready when a read would not wait: data, the end, or an error. With TLS it may be only a part of something, and a
-    /// pipe always says so.
+    /// Ready when a read would not wait: data, the end, or an error. With TLS it may be only a part of something.
     pub fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Tcp(stream) => stream.poll_read_ready(cx),
             Self::Unix(stream) => stream.poll_read_ready(cx),
-            Self::Pipe(_) => Poll::Ready(Ok(())),
+            Self::Lane(lane) => lane.poll_read_ready(cx),
             Self::Tls(stream) => match stream.get_ref() {
                 (socket, session) if session.wants_read() => socket.poll_read_ready(cx),
                 _ => Poll::Ready(Ok(())),
@@ -129,13 +129,14 @@ impl Stream {
     }
 
     /// Whether the other side is seen to have closed, or at least finished sending, with nothing left to read. With TLS
-    /// and of a pipe only a read can tell.
+    /// only a read can tell.
     pub fn is_at_end(&self) -> bool {
         let mut byte = [MaybeUninit::uninit(); 1];
         let peeked = match self {
             Self::Tcp(stream) => SockRef::from(stream).peek(&mut byte),
             Self::Unix(stream) => SockRef::from(stream).peek(&mut byte),
-            Self::Pipe(_) | Self::Tls(_) => return false,
+            Self::Tls(_) => return false,
+            Self::Lane(lane) => return lane.is_at_end(),
         };
         match peeked {
             Ok(count) => count == 0,
@@ -149,9 +150,8 @@ impl Stream {
         let _ = match self {
             Self::Tcp(stream) => SockRef::from(&*stream).shutdown(std::net::Shutdown::Write),
             Self::Unix(stream) => SockRef::from(&*stream).shutdown(std::net::Shutdown::Write),
-            Self::Pipe(stream) => {
-                // Never waits.
-                let _ = Pin::new(stream).poll_shutdown(&mut Context::from_waker(Waker::noop()));
+            Self::Lane(lane) => {
+                lane.finish_sending();
                 Ok(())
             }
             Self::Tls(stream) => {

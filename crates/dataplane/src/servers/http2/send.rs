@@ -1,0 +1,209 @@
+//! Responses: from what a lane writes to frames, as the client's windows and the room for frames allow. Without I/O.
+//!
+//! Lanes that have to wait stand in one line, and each gets its turn for one frame, so that a large response holds up
+//! no other.
+
+use super::frame::{HEAD, Head, PAYLOAD_MAX, flag, kind};
+use super::response::{Down, put_head, put_trailers};
+use super::state::{Phase, State};
+use crate::servers::http::chunked::Piece;
+
+/// Bytes of frames that may wait for the client before lanes have to.
+pub const WAITING_MAX: usize = 64 * 1024;
+
+/// What became of bytes that a lane wrote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Put {
+    Taken(usize),
+    /// Nothing can be taken now; the lane will be woken.
+    Blocked,
+    /// The lane has nobody to write to, or writes nonsense.
+    Broken,
+}
+
+impl State {
+    /// Takes as much of `bytes` as may be sent.
+    pub fn put(&mut self, at: usize, bytes: &[u8]) -> Put {
+        let mut taken = 0;
+        while taken < bytes.len() {
+            if self.lanes[at].phase != Phase::Busy {
+                return if taken > 0 { Put::Taken(taken) } else { Put::Broken };
+            }
+            match self.put_some(at, &bytes[taken..]) {
+                Put::Taken(count) => taken += count,
+                Put::Blocked => return if taken > 0 { Put::Taken(taken) } else { Put::Blocked },
+                Put::Broken => return Put::Broken,
+            }
+        }
+        self.settle(at);
+        Put::Taken(taken)
+    }
+
+    fn put_some(&mut self, at: usize, bytes: &[u8]) -> Put {
+        let stream = self.stream_of(at);
+        match &self.lanes[at].down {
+            Down::Head => {
+                if self.out.len() >= WAITING_MAX && !self.lanes[at].is_granted {
+                    self.block(at);
+                    return Put::Blocked;
+                }
+                self.lanes[at].is_granted = false;
+                let before = self.out.len();
+                let to_head = self.lanes[at].to_head;
+                let Some((size, down)) = put_head(&mut self.out, &mut self.encoder, stream, bytes, to_head) else {
+                    self.out.truncate(before);
+                    return Put::Broken;
+                };
+                self.lanes[at].down = down;
+                Put::Taken(size)
+            }
+            Down::Length(left) => {
+                let left = *left;
+                let wanted = usize::try_from(left).map_or(bytes.len(), |left| left.min(bytes.len()));
+                let count = self.allowance(at, wanted);
+                if count == 0 {
+                    return Put::Blocked;
+                }
+                let left = left - count as u64;
+                self.put_data(at, &bytes[..count]);
+                if left == 0 {
+                    self.end_data(at);
+                } else {
+                    self.lanes[at].down = Down::Length(left);
+                }
+                Put::Taken(count)
+            }
+            Down::Chunked(_) => self.put_chunked(at, bytes),
+            // A body where none belongs is not sent.
+            Down::Done => Put::Taken(bytes.len()),
+        }
+    }
+
+    fn put_chunked(&mut self, at: usize, bytes: &[u8]) -> Put {
+        let stream = self.stream_of(at);
+        // A piece of data must not be looked at before there is room for it.
+        let count = self.allowance(at, bytes.len());
+        if count == 0 {
+            return Put::Blocked;
+        }
+        let Down::Chunked(decoder) = &mut self.lanes[at].down else { return Put::Broken };
+        match decoder.next(&bytes[..count]) {
+            Ok(Piece::Data(count)) => {
+                self.put_data(at, &bytes[..count]);
+                Put::Taken(count)
+            }
+            Ok(Piece::Framing(count)) => Put::Taken(count),
+            Ok(Piece::End(count)) => {
+                if decoder.trailers().is_empty() {
+                    self.end_data(at);
+                } else {
+                    put_trailers(&mut self.out, &mut self.encoder, stream, decoder.trailers());
+                    self.lanes[at].down = Down::Done;
+                }
+                Put::Taken(count)
+            }
+            Ok(Piece::More) | Err(_) => Put::Broken,
+        }
+    }
+
+    /// How many of `wanted` bytes may be sent now. When there are none, the lane will be woken.
+    fn allowance(&mut self, at: usize, wanted: usize) -> usize {
+        let lane = &mut self.lanes[at];
+        if lane.send_window <= 0 {
+            // The turn goes to another; the client's next window update wakes this one.
+            if std::mem::take(&mut lane.is_granted) {
+                self.grant();
+            }
+            return 0;
+        }
+        let has_turn = lane.is_granted || self.blocked.is_empty();
+        let room = WAITING_MAX.saturating_sub(self.out.len());
+        let window = self.send_window.min(lane.send_window).max(0) as usize;
+        let count = if has_turn { wanted.min(room).min(window).min(PAYLOAD_MAX) } else { 0 };
+        if count == 0 {
+            self.block(at);
+        }
+        count
+    }
+
+    fn block(&mut self, at: usize) {
+        let lane = &mut self.lanes[at];
+        lane.is_granted = false;
+        if !lane.is_blocked {
+            lane.is_blocked = true;
+            self.blocked.push_back(at);
+        }
+    }
+
+    /// Wakes those whose turn it is.
+    pub fn grant(&mut self) {
+        let mut room = WAITING_MAX.saturating_sub(self.out.len());
+        while room > 0 && self.send_window > 0 {
+            let Some(at) = self.blocked.pop_front() else { break };
+            room = room.saturating_sub(PAYLOAD_MAX);
+            let lane = &mut self.lanes[at];
+            lane.is_blocked = false;
+            lane.is_granted = true;
+            lane.wake();
+        }
+    }
+
+    /// Appends data, to the last frame where that is possible.
+    fn put_data(&mut self, at: usize, data: &[u8]) {
+        let stream = self.stream_of(at);
+        let lane = &mut self.lanes[at];
+        lane.is_granted = false;
+        lane.send_window -= data.len() as i64;
+        self.send_window -= data.len() as i64;
+        let (last, start, end) = self.tail;
+        let is_last = last == stream && end == self.out.len();
+        if is_last && end - start - HEAD + data.len() <= PAYLOAD_MAX {
+            self.out.extend_from_slice(data);
+            let length = self.out.len() - start - HEAD;
+            let head = Head { length, kind: kind::DATA, flags: 0, stream };
+            self.out[start..start + HEAD].copy_from_slice(&head.bytes());
+            self.tail.2 = self.out.len();
+            return;
+        }
+        let start = self.out.len();
+        let head = Head { length: data.len(), kind: kind::DATA, flags: 0, stream };
+        self.out.reserve(HEAD + data.len());
+        self.out.extend_from_slice(&head.bytes());
+        self.out.extend_from_slice(data);
+        self.tail = (stream, start, self.out.len());
+    }
+
+    /// The body is complete.
+    fn end_data(&mut self, at: usize) {
+        let stream = self.stream_of(at);
+        let (last, start, end) = self.tail;
+        if last == stream && end == self.out.len() {
+            // Byte 4 of a frame's head holds the flags.
+            self.out[start + 4] |= flag::END_STREAM;
+        } else {
+            let head = Head { length: 0, kind: kind::DATA, flags: flag::END_STREAM, stream };
+            self.out.extend_from_slice(&head.bytes());
+        }
+        self.tail = (0, 0, 0);
+        self.lanes[at].down = Down::Done;
+    }
+
+    /// Hands over what is to be sent, and leaves `empty` in its place.
+    pub fn take_out(&mut self, empty: &mut Vec<u8>) {
+        debug_assert!(empty.is_empty());
+        std::mem::swap(&mut self.out, empty);
+        self.tail = (0, 0, 0);
+        self.grant();
+    }
+
+    /// The client lets us send more on one stream.
+    pub fn widen_stream(&mut self, at: usize, more: i64) -> bool {
+        let lane = &mut self.lanes[at];
+        let was_shut = lane.send_window <= 0;
+        lane.send_window += more;
+        if was_shut && lane.send_window > 0 {
+            lane.wake();
+        }
+        lane.send_window <= super::frame::WINDOW_MAX
+    }
+}
