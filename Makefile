@@ -7,7 +7,7 @@ PYTHON ?= python3
 CORE := python/trimaran/_core.abi3.so
 RUST_SOURCES := $(shell find crates -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock
 
-.PHONY: run test rust-test python-test lint types bench docs clean help
+.PHONY: run test rust-test python-test lint types fuzz bench docs clean help
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -33,6 +33,9 @@ lint: $(CORE) ## formatting and lint of both languages
 types: $(CORE) ## mypy, and the stub of the Rust core against its build
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest trimaran._core --concise
+
+fuzz: $(VENV)/ready ## the parsers, for FUZZ_SECONDS (an hour), guided by coverage; needs a C++ compiler
+	$(BIN)/python crates/fuzz/run.py
 
 bench: $(CORE) ## us against HAProxy and nginx, in one run
 	$(BIN)/python -m benchmarks.servers.proxies

@@ -12,6 +12,8 @@ mod events;
 mod metrics;
 mod net;
 pub mod plane;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod properties;
 mod request_id;
 pub mod servers;
 mod snapshot;

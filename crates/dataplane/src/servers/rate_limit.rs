@@ -41,7 +41,7 @@ impl Limit {
 
     /// Takes a token for a request. Without one left: the seconds until there is one again.
     pub fn take(&self, path: &[u8], fields: &[httparse::Header<'_>], client: IpAddr, now_us: u64) -> Option<u32> {
-        if !self.covers(path) {
+        if !covers(&self.prefix, path) {
             return None;
         }
         let key = self.key(fields, client);
@@ -62,11 +62,6 @@ impl Limit {
         None
     }
 
-    fn covers(&self, path: &[u8]) -> bool {
-        let path = decoded(path);
-        path.strip_prefix(&self.prefix[..]).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
-    }
-
     /// Who is limited: by the field, where there is one, else by the address.
     fn key(&self, fields: &[httparse::Header<'_>], client: IpAddr) -> u64 {
         if let LimitBy::Header(name) = &self.settings.by {
@@ -76,6 +71,12 @@ impl Limit {
         }
         self.secret.hash_one(household(client))
     }
+}
+
+/// Whether `path` is `prefix` or below it, however its letters are written.
+pub fn covers(prefix: &[u8], path: &[u8]) -> bool {
+    let path = decoded(path);
+    path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
 }
 
 /// Whoever has one IPv6 address has 2^64 of them.

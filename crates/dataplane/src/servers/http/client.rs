@@ -15,6 +15,9 @@ use crate::buffer::Buffer;
 use crate::net::stream::Stream;
 use crate::snapshot::Http;
 
+/// Bytes of empty lines in front of a request: two of them, which is what careless clients send behind a body.
+const BLANK_MAX: usize = 4;
+
 #[derive(Debug)]
 pub struct Client {
     pub stream: Stream,
@@ -57,18 +60,22 @@ impl Client {
         let mut scanned = 0;
         // A new connection has to show what it wants; one that was served before may rest.
         let idle_ms = if first { http.head_timeout_ms } else { http.keep_alive_timeout_ms };
-        let mut started = false;
+        let (mut started, mut resting, mut blank) = (false, false, 0);
         loop {
-            let skip = self.arrived().iter().take_while(|b| matches!(b, b'\r' | b'\n')).count();
+            let skip = blank_lines(self.arrived());
             if skip > 0 {
-                // An empty line before a request is forgiven (RFC 9112, section 2.2).
-                if skip > 4 {
+                // Empty lines before a request are forgiven (RFC 9112, section 2.2), but not for ever.
+                blank += skip;
+                if blank > BLANK_MAX {
                     return Err(Refusal::BadRequest("malformed request line"));
                 }
                 self.consume(skip);
             }
             if self.arrived().is_empty() {
-                self.deadline.set(Instant::now(), idle_ms);
+                if !resting {
+                    resting = true;
+                    self.deadline.set(Instant::now(), idle_ms);
+                }
             } else {
                 if let Some(length) = head_end(self.arrived(), &mut scanned) {
                     return if length > http.head_max_bytes { Err(Refusal::HeadTooLarge) } else { Ok(Some(length)) };
@@ -157,4 +164,13 @@ impl Client {
         })
         .await
     }
+}
+
+/// Length of the empty lines at the front.
+fn blank_lines(bytes: &[u8]) -> usize {
+    let mut rest = bytes;
+    while let [b'\n', after @ ..] | [b'\r', b'\n', after @ ..] = rest {
+        rest = after;
+    }
+    bytes.len() - rest.len()
 }

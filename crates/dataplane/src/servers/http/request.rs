@@ -332,6 +332,10 @@ fn split_target<'t>(method: &str, target: &'t str) -> Result<(Option<&'t [u8]>, 
     if target.contains('#') {
         return Err(Refusal::BadRequest("fragment in the request target"));
     }
+    // A URI has none (RFC 3986, section 2), and servers differ in what they make of them.
+    if !target.is_ascii() {
+        return Err(Refusal::BadRequest("byte beyond ASCII in the request target"));
+    }
     if target.starts_with('/') || (target == "*" && method == "OPTIONS") {
         return Ok((None, target.as_bytes()));
     }

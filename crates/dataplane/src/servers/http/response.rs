@@ -109,6 +109,11 @@ impl<'h> Message<'h> {
         Ok(message)
     }
 
+    /// A server that announces a body where none can be may well send it, in front of its next response.
+    fn announces_body_of(&self, status: u16) -> bool {
+        (status < 200 || status == 204) && (self.chunked || self.length.is_some_and(|length| length > 0))
+    }
+
     fn framing(&self, status: u16, is_head: bool) -> Framing {
         if is_head || status < 200 || status == 204 || status == 304 {
             Framing::Empty
@@ -174,7 +179,10 @@ pub fn rewrite(
         head_length,
         framing,
         emission,
-        server_keeps: !message.close && (version == 1 || message.keep_alive) && framing != Framing::UntilClose,
+        server_keeps: !message.close
+            && (version == 1 || (message.keep_alive && !message.chunked))
+            && framing != Framing::UntilClose
+            && !message.announces_body_of(status),
         client_keeps: client_keeps && !ends_by_close && !is_switch,
         is_event_stream: message.is_event_stream && framing != Framing::Empty,
         is_switch,
@@ -202,12 +210,15 @@ fn write_passed(
     plan: Plan,
 ) {
     let mut copier = Copier::new(head);
+    let may_have_body = status >= 200 && status != 204;
+    let mut length_told = false;
     for (field, known) in fields.iter().zip(known) {
         let name = field.name.as_bytes();
         let passes = match known {
             Known::TransferEncoding | Known::Connection | Known::HopByHop | Known::Upgrade => false,
-            // A length means nothing on 1xx and 204, and would mislead (RFC 9110, section 8.6).
-            Known::ContentLength => status >= 200 && status != 204,
+            // A length means nothing on 1xx and 204, and would mislead; one that is there twice, with the same value, goes
+            // on once (RFC 9110, section 8.6).
+            Known::ContentLength => may_have_body && !std::mem::replace(&mut length_told, true),
             _ => true,
         };
         if !passes || message.nominated.iter().any(|other| other.eq_ignore_ascii_case(name)) {
@@ -244,7 +255,7 @@ fn write_own(
         Emission::Dechunk => false,
     };
     // To HEAD, the fields are those of GET (RFC 9110, section 9.3.2).
-    let as_to_get = (message.chunked || matches!(plan, Plan::Compressed(_))) && request.is_http11;
+    let as_to_get = (message.chunked || matches!(plan, Plan::Compressed(_))) && request.is_http11 && may_have_body;
     if chunked || (request.is_head && as_to_get) {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }
