@@ -69,17 +69,27 @@ impl Head {
         let (lengths, codings) = (self.all("content-length"), self.all("transfer-encoding"));
         match (&lengths[..], &codings[..]) {
             ([], []) => Ok(Framing::None),
-            ([first, rest @ ..], []) if rest.iter().all(|other| other == first) => {
-                let digits = std::str::from_utf8(first).map_err(|_| "length")?;
-                if digits.is_empty() || !digits.bytes().all(|digit| digit.is_ascii_digit()) {
-                    return Err("the length is not made of digits".into());
+            ([first, rest @ ..], []) => {
+                let first = number(first)?;
+                // The same value twice is no contradiction, in a response (RFC 9110, section 8.6).
+                if rest.iter().all(|other| number(other) == Ok(first)) {
+                    Ok(Framing::Length(first))
+                } else {
+                    Err("two lengths".into())
                 }
-                digits.parse().map(Framing::Length).map_err(|_| "length beyond 64 bits".into())
             }
             ([], [coding]) if coding.eq_ignore_ascii_case(b"chunked") => Ok(Framing::Chunked),
             _ => Err("ambiguous framing".into()),
         }
     }
+}
+
+fn number(digits: &[u8]) -> Result<u64, String> {
+    let text = std::str::from_utf8(digits).map_err(|_| "a length in letters")?;
+    if text.is_empty() || !text.bytes().all(|digit| digit.is_ascii_digit()) {
+        return Err("the length is not made of digits".into());
+    }
+    text.parse().map_err(|_| "length beyond 64 bits".into())
 }
 
 /// Lines that CRLF separates. A CR or LF that does not belong to one is an error.
