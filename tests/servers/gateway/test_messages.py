@@ -123,6 +123,36 @@ def test_a_response_to_head_has_fields_and_no_body(serve: Serve, start: Start) -
             assert (answer.status, answer.get("content-length")) == (200, "1234")
 
 
+def test_a_length_that_is_there_twice_is_told_once(serve: Serve, start: Start) -> None:
+    backend = serve(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-A: 1\r\ncontent-length: 2\r\n\r\nok")
+    with start(backend).connect() as client:
+        for _ in range(2):
+            answer = client.send(GET).message()
+            assert (answer.body, answer.get("content-length")) == (b"ok", "2")
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("announced", ["Content-Length: 5", "Transfer-Encoding: chunked"])
+def test_a_body_that_cannot_be_is_not_taken_for_the_next_response(
+    serve: Serve, start: Start, method: str, announced: str
+) -> None:
+    def behave(wire: Wire, peer: Peer) -> None:
+        peer.request(wire)
+        wire.send(f"HTTP/1.1 204 No Content\r\n{announced}\r\n\r\n".encode())
+        # It comes when the gateway is done with the response.
+        peer.request(wire)
+        wire.send(respond(b"another's"))
+
+    backend = serve(behave)
+    with start(backend).connect() as client:
+        for _ in range(2):
+            answer = client.send(f"{method} / HTTP/1.1\r\nHost: a\r\n\r\n".encode()).message(bodiless=True)
+            assert answer.status == 204
+            assert answer.get("content-length") is None
+            assert answer.get("transfer-encoding") is None
+    assert backend.connections == 2
+
+
 def test_http_1_0_keep_alive_is_kept_when_asked_for(serve: Serve, start: Start) -> None:
     with start(serve(respond())).connect() as client:
         for _ in range(2):

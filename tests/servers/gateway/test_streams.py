@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import threading
+from contextlib import suppress
 
 import pytest
 
@@ -126,6 +127,33 @@ def test_an_upload_is_streamed_when_buffering_is_off(serve: Serve, start: Start)
         eventually(lambda: arrived == [b"first"], "the first half is at the server")
         assert client.send(b"later").message().status == 200
     assert arrived == [b"first", b"later"]
+
+
+def test_an_early_response_leaves_nothing_of_the_body_behind(serve: Serve, start: Start) -> None:
+    """The server answers before it has the body, whose rest looks like a request to whoever forgets what it belongs to."""
+    smuggled = b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
+
+    def behave(wire: Wire, peer: Peer) -> None:
+        while (head := wire.read_until(b"\r\n\r\n")).endswith(b"\r\n\r\n"):
+            lines = head.decode().split("\r\n")
+            peer.requests.append(Message(lines[0], [], head))
+            wire.send(respond(lines[0].split()[1].encode(), "413 Content Too Large"))
+
+    backend = serve(behave)
+    gateway = start(backend, http={"request_buffering": "off"})
+    for framing, rest in (
+        (b"Content-Length: %d" % (5 + len(smuggled)), smuggled),
+        (b"Transfer-Encoding: chunked", b"%x\r\n%s\r\n0\r\n\r\n" % (len(smuggled), smuggled)),
+    ):
+        first = b"first" if framing.startswith(b"C") else b"5\r\nfirst\r\n"
+        with gateway.connect() as client:
+            client.send(b"POST /early HTTP/1.1\r\nHost: a\r\n" + framing + b"\r\n\r\n" + first)
+            assert client.message().body == b"/early"
+            with suppress(ConnectionError):
+                client.send(rest + smuggled)
+            assert client.read_to_end() == b""
+        assert gateway.ask(b"GET /next HTTP/1.1\r\nHost: a\r\n\r\n").body == b"/next"
+    assert [request.target for request in backend.requests] == ["/early", "/next", "/early", "/next"]
 
 
 def test_a_slow_upload_holds_no_server(serve: Serve, start: Start) -> None:

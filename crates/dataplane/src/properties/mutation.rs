@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use super::{ALL, Property};
 
-const SECONDS: u64 = 4;
+const SECONDS: u64 = 6;
 const LENGTH_MAX: usize = 4096;
 
 #[derive(Deserialize)]
