@@ -7,7 +7,7 @@ PYTHON ?= python3
 CORE := python/trimaran/_core.abi3.so
 RUST_SOURCES := $(shell find crates -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock
 
-.PHONY: run test rust-test python-test lint types fuzz bench docs clean help
+.PHONY: run test rust-test python-test lint types fuzz bench bench-quick docs clean help
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -37,8 +37,11 @@ types: $(CORE) ## mypy, and the stub of the Rust core against its build
 fuzz: $(VENV)/ready ## the parsers, for FUZZ_SECONDS (an hour), guided by coverage; needs a C++ compiler
 	$(BIN)/python crates/fuzz/run.py
 
-bench: $(CORE) ## us against HAProxy and nginx, in one run
-	$(BIN)/python -m benchmarks.servers.proxies
+bench: $(CORE) $(VENV)/peers ## us against HAProxy, nginx, Envoy, Caddy and Traefik: about a quarter of an hour (BENCH="--rows tls")
+	$(BIN)/python -m benchmarks.servers $(BENCH)
+
+bench-quick: $(CORE) $(VENV)/peers ## a small choice of the same, about two minutes
+	$(BIN)/python -m benchmarks.servers --quick $(BENCH)
 
 docs: $(CORE) ## the pages that are made from the declarations
 	$(BIN)/python -m trimaran.config.reference docs
@@ -53,6 +56,11 @@ $(VENV)/ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
 	$(BIN)/python -m pip install --quiet --group dev
+	@touch $@
+
+$(VENV)/peers: $(VENV)/ready
+	@echo "== Peers of the benchmarks"
+	@$(BIN)/python -m pip install --quiet --group bench || echo "Peers that could not be installed are left out"
 	@touch $@
 
 $(CORE): $(VENV)/ready $(RUST_SOURCES)

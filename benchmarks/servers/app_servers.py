@@ -29,12 +29,13 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from trimaran.servers.appserver import AppServerSpec, command
 
+from benchmarks.servers.contenders.process import other_cores
 from benchmarks.servers.processes import children, cpu_seconds, resident_bytes
 from tests.support.waiting import eventually
 
@@ -137,8 +138,8 @@ def measure(rows: list[Row], rounds: int, seconds: float, connections: int) -> l
 
 
 @contextlib.contextmanager
-def started(row: Row) -> Iterator[tuple[list[int], Path]]:
-    """The pids and the socket of a running server."""
+def started(row: Row, before: Sequence[str] = ()) -> Iterator[tuple[list[int], Path]]:
+    """The pids and the socket of a running server; `before` goes before its command."""
     with tempfile.TemporaryDirectory(prefix="trimaran-bench-") as directory:
         address = Path(directory) / "s"
         target = f"benchmarks.servers.hello:{row.app}"
@@ -149,7 +150,7 @@ def started(row: Row) -> Iterator[tuple[list[int], Path]]:
         else:
             spec = AppServerSpec(target, row.interface, row.engine, address, THREADS, "bench", ROOT, os.getpid())
             arguments = command(spec, writer)
-        process = subprocess.Popen(arguments, pass_fds=[writer], cwd=ROOT)
+        process = subprocess.Popen([*before, *arguments], pass_fds=[writer], cwd=ROOT)
         os.close(writer)
         try:
             if row.engine == "gunicorn":
@@ -169,15 +170,16 @@ def started(row: Row) -> Iterator[tuple[list[int], Path]]:
             process.wait(20)
 
 
-def warm_up(address: Path, seconds: float, connections: int) -> int:
+def warm_up(address: Path | str, seconds: float, connections: int) -> int:
     """The number of requests that take about `seconds`."""
     load(address, 200, connections)
     return max(int(load(address, 1_000, connections) * seconds), 200)
 
 
-def load(address: Path, requests: int, connections: int) -> float:
-    """Send requests; the rate of answers. Raises SystemExit when one was not answered well."""
-    arguments = ["h2load", "--h1", f"-n{requests}", f"-c{connections}", f"--base-uri=unix:{address}"]
+def load(address: Path | str, requests: int, connections: int) -> float:
+    """Send requests to a socket or an http URL; the rate of answers. Raises SystemExit when one was not answered well."""
+    base = address if str(address).startswith("http://") else f"unix:{address}"
+    arguments = [*other_cores(1), "h2load", "--h1", f"-n{requests}", f"-c{connections}", f"--base-uri={base}"]
     arguments += [part for header in HEADERS for part in ("-H", header)]
     done = subprocess.run([*arguments, "http://shop.example/"], capture_output=True, text=True, timeout=300, check=True)
     answered = re.search(r"(\d+) 2xx", done.stdout)

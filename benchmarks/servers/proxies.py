@@ -1,158 +1,137 @@
-"""Our gateway against HAProxy and nginx: what a proxied request costs, and how evenly servers are used.
+"""What a proxied request costs: CPU time of the proxy, ours and the others', row by row.
 
-    python -m benchmarks.servers.proxies [--rounds 7] [--seconds 3] [--connections 64]
-
-Method of the race: two servers answer with 1 KiB each; every proxy has one thread and kept connections on both sides. There
-are three: in the clear, with TLS (HTTP/1.1), and with HTTP/2 over TLS (8 streams at once on a connection). Rounds are
-interleaved: in each one every proxy in turn gets load from wrk, or h2load for HTTP/2, for the given time, in changing order. The
-processor time (user and system) of all threads of a proxy is read from /proc before and after, and
-divided by the requests that were answered. Reported are medians of the rounds, and medians of the ratios within a round.
-A response that is not 2xx fails the run. The load generator and the servers share the machine, so requests per second
-say little; CPU time per request is the number to compare. The skew table is explained in `benchmarks/servers/skew.py`.
+Every proxy has the same work (`contenders`): one thread, on a core of its own where there are two or more, fewest requests
+first, connections kept on both sides, X-Forwarded-For, no access log; two servers of one nginx worker (`backends`) and the
+load generator share the other cores. Rounds are interleaved: in each one every proxy in turn, in changing order, gets load
+for the given time. The processor time (user and system) of all its threads is read from /proc before and after, and divided
+by the requests that were answered; the table has medians of the rounds and their range. "Ours / it" is the median of
+the ratios within a round. A response that is not 2xx ends the run. wrk sends HTTP/1.1, h2load HTTP/2 and handshakes. Requests
+per second and latency are those of a proxy that shares the machine with its load generator, which many rows exhaust
+first; CPU time per request is the number to compare.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import datetime
-import os
-import re
 import statistics
-import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.servers import contenders, skew
-from benchmarks.servers.contenders import Certificate, Running
-from benchmarks.servers.processes import cpu_seconds
+from benchmarks.servers import backends
+from benchmarks.servers.contenders import Certificate, Work, present
+from benchmarks.servers.loads import STREAMS, Sample, Tool, h2load, handshakes, measure, wrk
 from tests.support.certificates import Authority
 
 OURS = "trimaran"
-KINDS = ("HTTP/1.1", "HTTP/1.1 over TLS", "HTTP/2 over TLS")
+GOAL = 0.9
+GOAL_AGAINST = ("haproxy", "nginx")
 WARM_UP_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
-    """One proxy in one round."""
+class Row:
+    """One arrangement that all proxies are measured in."""
 
-    cpu_us: float
-    requests_per_s: float
-    p99_ms: float | None
-    """h2load does not tell."""
-
-
-def main() -> int:
-    """Measure everything and print Markdown tables."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=3.0, help="per proxy and round")
-    parser.add_argument("--connections", type=int, default=64)
-    options = parser.parse_args()
-    print(f"{datetime.datetime.now(datetime.UTC).date()}, {os.cpu_count()} cores, {', '.join(versions())}")
-    for kind in KINDS:
-        samples = race(kind, options.rounds, options.seconds, options.connections)
-        print(f"\n{kind}: 1 KiB, {options.connections} connections, {options.rounds} rounds of {options.seconds:g} s\n")
-        print("\n".join(race_table(samples)))
-    print(f"\nSkew: {skew.SERVERS} servers, {skew.CLIENTS} clients, requests of {skew.LENGTHS_MS} ms\n")
-    print("\n".join(skew.table(skew.measure())))
-    return 0
+    title: str
+    body: int = 1024
+    unix: bool = False
+    tls: bool = False
+    http2: bool = False
+    threads: int = 1
+    connections: int = 64
+    tool: Tool = wrk
+    seconds_least: float = 0.0
 
 
-def versions() -> list[str]:
-    """What is compared with what."""
-    said = [
-        subprocess.run([contenders.program(name), flag], capture_output=True, text=True, check=True)
-        for name, flag in (("haproxy", "-v"), ("nginx", "-v"))
-    ]
-    return [(done.stdout + done.stderr).splitlines()[0].partition(" - ")[0] for done in said]
+KIB64 = 64 * 1024
+ROWS: dict[str, Row] = {
+    "1k": Row("HTTP/1.1, 1 KiB"),
+    "64k": Row("HTTP/1.1, 64 KiB", body=KIB64),
+    "1k-unix": Row("HTTP/1.1, 1 KiB, servers on Unix sockets", unix=True),
+    "64k-unix": Row("HTTP/1.1, 64 KiB, servers on Unix sockets", body=KIB64, unix=True),
+    "tls": Row("HTTP/1.1 over TLS 1.3, 1 KiB", tls=True),
+    "tls-64k": Row("HTTP/1.1 over TLS 1.3, 64 KiB", body=KIB64, tls=True),
+    "handshakes": Row("TLS 1.3, full handshake and one request of 1 KiB", tls=True, tool=handshakes),
+    "h2": Row(f"HTTP/2 over TLS 1.3, 1 KiB, {STREAMS} streams each", tls=True, connections=16, tool=h2load),
+    "h2c": Row(f"HTTP/2 in the clear, 1 KiB, {STREAMS} streams each", http2=True, connections=16, tool=h2load),
+    "2-threads": Row("HTTP/1.1, 1 KiB, two threads", threads=2),
+    # Time for the opening of the connections to count little.
+    "5000": Row("HTTP/1.1, 1 KiB, 5,000 connections", connections=5_000, seconds_least=4.0),
+}
 
 
-def race(kind: str, rounds: int, seconds: float, connections: int) -> dict[str, list[Sample]]:
+def race(row: Row, names: list[str], rounds: int, seconds: float) -> dict[str, list[Sample]]:
     """One sample per proxy and round."""
-    tool = h2load if kind == "HTTP/2 over TLS" else wrk
-    contenders.program("wrk")
-    contenders.program("h2load")
+    seconds = max(seconds, row.seconds_least)
     with contextlib.ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="trimaran-bench-")))
-        backends = stack.enter_context(contenders.one_kibibyte(directory, 2))
-        certificate = None if kind == "HTTP/1.1" else issue(directory)
-        running = [stack.enter_context(start(directory, backends, certificate)) for start in contenders.ALL.values()]
+        servers = stack.enter_context(backends.serving(directory, 2, row.body, row.unix, row.threads))
+        work = Work(servers, issue(directory) if row.tls else None, row.http2, row.threads)
+        able = [contender for contender in present(*names) if contender.unix or not row.unix]
+        running = [stack.enter_context(contender.start(directory, work)) for contender in able]
         for proxy in running:
-            load(proxy, tool, WARM_UP_S, connections)
+            measure(proxy, row.tool, WARM_UP_S, row.connections)
         samples: dict[str, list[Sample]] = {proxy.name: [] for proxy in running}
         for number in range(rounds):
-            print(f"round {number + 1} of {rounds}", file=sys.stderr)
+            print(f"{row.title}: round {number + 1} of {rounds}", file=sys.stderr)
             at = number % len(running)
             for proxy in running[at:] + running[:at]:
-                samples[proxy.name].append(load(proxy, tool, seconds, connections))
+                samples[proxy.name].append(measure(proxy, row.tool, seconds, row.connections))
         return samples
 
 
 def issue(directory: Path) -> Certificate:
-    """A certificate (ECDSA, P-256) for this race."""
+    """A certificate (ECDSA, P-256)."""
     files = Authority(directory).issue("race", "localhost", "127.0.0.1")
     chain, key, both = Path(files["certificate"]), Path(files["key"]), directory / "both.pem"
     both.write_bytes(chain.read_bytes() + key.read_bytes())
     return Certificate(chain, key, both)
 
 
-def load(proxy: Running, tool: Callable[[Running, float, int], Load], seconds: float, connections: int) -> Sample:
-    """Send requests through `proxy` for `seconds`. Raises SystemExit when one was not answered well."""
-    before = cpu_seconds(proxy.pids)
-    done = tool(proxy, seconds, connections)
-    used = cpu_seconds(proxy.pids) - before
-    return Sample(used / done.requests * 1e6, done.requests / seconds, done.p99_ms)
-
-
-@dataclass(frozen=True, slots=True)
-class Load:
-    """What a load generator has done."""
-
-    requests: int
-    p99_ms: float | None
-
-
-def wrk(proxy: Running, seconds: float, connections: int, *fields: str) -> Load:
-    """Requests by HTTP/1.1, with further header `fields`."""
-    scheme = "https" if proxy.encrypted else "http"
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "--latency", f"{scheme}://127.0.0.1:{proxy.port}/"]
-    command += [part for field in fields for part in ("-H", field)]
-    said = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60, check=True).stdout
-    requests = re.search(r"(\d+) requests in", said)
-    p99 = re.search(r"99%\s+([\d.]+)(us|ms|s)", said)
-    if not (requests and p99) or "Non-2xx" in said or "Socket errors" in said:
-        raise SystemExit(f"not every request through {proxy.name} was answered with 2xx:\n{said}")
-    return Load(int(requests[1]), float(p99[1]) * {"us": 0.001, "ms": 1.0, "s": 1000.0}[p99[2]])
-
-
-def h2load(proxy: Running, seconds: float, connections: int) -> Load:
-    """Requests by HTTP/2, 8 at once on each connection."""
-    command = ["h2load", f"-c{connections}", "-m8", f"-D{max(round(seconds), 1)}", f"https://127.0.0.1:{proxy.port}/"]
-    said = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60, check=True).stdout
-    answered = re.search(r"status codes: (\d+) 2xx, 0 3xx, 0 4xx, 0 5xx", said)
-    if answered is None or "Application protocol: h2" not in said:
-        raise SystemExit(f"not every request through {proxy.name} was answered with 2xx by HTTP/2:\n{said}")
-    return Load(int(answered[1]), None)
-
-
-def race_table(samples: dict[str, list[Sample]]) -> list[str]:
+def table(samples: dict[str, list[Sample]]) -> list[str]:
     """Markdown: medians, and ratios to ours."""
-    lines = ["| proxy | CPU µs/request (range) | ours / it | requests/s | p99 ms |", "|---|---|---|---|---|"]
+    lines = [
+        "| proxy | CPU µs/request (range) | ours / it | requests/s | p50 ms | p99 ms |",
+        "|---|---|---|---|---|---|",
+    ]
     for name, own in samples.items():
         cpu = [sample.cpu_us for sample in own]
-        ratios = [mine.cpu_us / other.cpu_us for mine, other in zip(samples[OURS], own, strict=True)]
-        rate = statistics.median(sample.requests_per_s for sample in own)
-        slowest = [sample.p99_ms for sample in own if sample.p99_ms is not None]
-        p99 = f"{statistics.median(slowest):.1f}" if slowest else "-"
+        rate, p50, p99 = (
+            statistics.median(figures)
+            for figures in zip(*((s.requests_per_s, s.p50_ms, s.p99_ms) for s in own), strict=True)
+        )
         middle = f"**{statistics.median(cpu):.1f}** ({min(cpu):.1f} to {max(cpu):.1f})"
-        lines.append(f"| {name} | {middle} | {statistics.median(ratios):.2f} | {rate:,.0f} | {p99} |")
+        lines.append(f"| {name} | {middle} | {ratio(samples, name)} | {rate:,.0f} | {p50:.2f} | {p99:.2f} |")
     return lines
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def ratio(samples: dict[str, list[Sample]], *names: str) -> str:
+    """Our CPU time over that of the best of `names` in the same round: the median, with the range."""
+    others = [samples[name] for name in names if name in samples]
+    if OURS not in samples or not others:
+        return "-"
+    ratios = [
+        mine.cpu_us / min(other.cpu_us for other in round_)
+        for mine, *round_ in zip(samples[OURS], *others, strict=True)
+    ]
+    if names == (OURS,):
+        return "1"
+    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+
+
+def summary(raced: dict[str, dict[str, list[Sample]]]) -> list[str]:
+    """Markdown: all rows in one table, and which of them meet the goal."""
+    names = [name for name in (contender.name for contender in present()) if any(name in own for own in raced.values())]
+    lines = [f"| CPU µs/request | {' | '.join(names)} | ours / better of HAProxy and nginx | goal {GOAL} |"]
+    lines.append("|---" * (len(names) + 3) + "|")
+    for key, samples in raced.items():
+        cells = [
+            f"{statistics.median(sample.cpu_us for sample in samples[name]):.1f}" if name in samples else "-"
+            for name in names
+        ]
+        against = ratio(samples, *GOAL_AGAINST)
+        met = "-" if against == "-" else "met" if float(against.split()[0]) <= GOAL else "missed"
+        lines.append(f"| {ROWS[key].title} | {' | '.join(cells)} | {against} | {met} |")
+    return lines

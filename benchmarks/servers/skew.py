@@ -18,13 +18,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.servers import contenders
+from benchmarks.servers.contenders import Work
+from benchmarks.servers.contenders.process import free_port
 
 SERVERS = 4
 CLIENTS = 24
 LENGTHS_MS = (2, 10, 200)
 WEIGHTS = (60, 30, 10)
 REQUESTS_EACH = 100
-ROUNDS = 5
 
 
 class Holder:
@@ -46,31 +47,28 @@ class Holder:
         writer.close()
 
 
-def measure() -> dict[str, list[float]]:
-    """Busiest over idlest, by arrangement, one value per round."""
-    return asyncio.run(_measure())
-
-
-def table(skews: dict[str, list[float]]) -> list[str]:
-    """Markdown."""
-    lines = ["| arrangement | busiest / idlest (range) |", "|---|---|"]
+def run(rounds: int) -> list[str]:
+    """Markdown: busiest over idlest, by arrangement."""
+    lines = [f"### Skew: {SERVERS} servers, {CLIENTS} clients, requests of {LENGTHS_MS} ms", "", f"{rounds} rounds", ""]
+    lines += ["| arrangement | busiest / idlest (range) |", "|---|---|"]
     return lines + [
         f"| {name} | **{statistics.median(own):.2f}** ({min(own):.2f} to {max(own):.2f}) |"
-        for name, own in skews.items()
+        for name, own in asyncio.run(_measure(rounds)).items()
     ]
 
 
-async def _measure() -> dict[str, list[float]]:
-    skews: dict[str, list[float]] = {name: [] for name in (*contenders.ALL, "kernel")}
-    for number in range(ROUNDS):
-        for name, start in contenders.ALL.items():
+async def _measure(rounds: int) -> dict[str, list[float]]:
+    present = contenders.present("trimaran", "haproxy", "nginx")
+    skews: dict[str, list[float]] = {name: [] for name in (*(contender.name for contender in present), "kernel")}
+    for number in range(rounds):
+        for contender in present:
             with tempfile.TemporaryDirectory(prefix="trimaran-bench-") as directory:
                 holders, listeners = await _servers([0] * SERVERS)
-                ports = [listener.sockets[0].getsockname()[1] for listener in listeners]
-                with start(Path(directory), ports, None) as proxy:
+                addresses = [f"127.0.0.1:{listener.sockets[0].getsockname()[1]}" for listener in listeners]
+                with contender.start(Path(directory), Work(addresses)) as proxy:
                     await _load(proxy.port, number)
-                skews[name].append(_skew(holders, listeners))
-        port = contenders.free_port()
+                skews[contender.name].append(_skew(holders, listeners))
+        port = free_port()
         holders, listeners = await _servers([port] * SERVERS)
         await _load(port, number)
         skews["kernel"].append(_skew(holders, listeners))

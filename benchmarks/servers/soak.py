@@ -16,9 +16,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.servers import contenders
+from benchmarks.servers import backends
+from benchmarks.servers.contenders import Work, trimaran
+from benchmarks.servers.loads import h2load, wrk
 from benchmarks.servers.processes import cpu_seconds, resident_bytes
-from benchmarks.servers.proxies import h2load, issue, wrk
+from benchmarks.servers.proxies import issue
 
 TURN_S = 10.0
 CONNECTIONS = 64
@@ -31,9 +33,9 @@ def main() -> int:
     options = parser.parse_args()
     with contextlib.ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="trimaran-soak-")))
-        backends = stack.enter_context(contenders.one_kibibyte(directory, 2))
-        plain = stack.enter_context(contenders.trimaran(directory, backends))
-        secure = stack.enter_context(contenders.trimaran(directory, backends, issue(directory)))
+        servers = stack.enter_context(backends.serving(directory))
+        plain = stack.enter_context(trimaran.start(directory, Work(servers)))
+        secure = stack.enter_context(trimaran.start(directory, Work(servers, issue(directory))))
         turns = (
             ("HTTP/1.1", plain, wrk, ()),
             ("compressed", plain, wrk, ("Accept-Encoding: gzip, br, zstd",)),

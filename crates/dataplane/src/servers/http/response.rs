@@ -254,6 +254,7 @@ fn write_own(
         Emission::Enchunk | Emission::Compress(_) => true,
         Emission::Dechunk => false,
     };
+    let may_have_body = response.status >= 200 && response.status != 204;
     // To HEAD, the fields are those of GET (RFC 9110, section 9.3.2).
     let as_to_get = (message.chunked || matches!(plan, Plan::Compressed(_))) && request.is_http11 && may_have_body;
     if chunked || (request.is_head && as_to_get) {
