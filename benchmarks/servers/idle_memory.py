@@ -69,6 +69,8 @@ def resting(proxy: Running, count: int) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         for _ in range(count):
             plain = socket.create_connection(("127.0.0.1", proxy.port), timeout=20)
+            # Else the request would wait until the end of the handshake is acknowledged.
+            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection = stack.enter_context(context.wrap_socket(plain) if proxy.work.encrypted else plain)
             connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
             if not connection.recv(65_536).startswith(b"HTTP/1.1 200"):

@@ -46,6 +46,8 @@ def measure(proxy: Running, tool: Tool, seconds: float, connections: int) -> Sam
     before = cpu_seconds(proxy.pids)
     done = tool(proxy, seconds, connections)
     used = cpu_seconds(proxy.pids) - before
+    if not done.requests:
+        raise SystemExit(f"no request through {proxy.name} was answered in {seconds:g} s")
     return Sample(used / done.requests * 1e6, done.requests / seconds, done.p50_ms, done.p99_ms)
 
 

@@ -43,6 +43,7 @@ class Row:
     connections: int = 64
     tool: Tool = wrk
     seconds_least: float = 0.0
+    """Where less would leave too few requests to count processor time in steps of 10 ms, or to open the connections."""
 
 
 KIB64 = 64 * 1024
@@ -53,11 +54,10 @@ ROWS: dict[str, Row] = {
     "64k-unix": Row("HTTP/1.1, 64 KiB, servers on Unix sockets", body=KIB64, unix=True),
     "tls": Row("HTTP/1.1 over TLS 1.3, 1 KiB", tls=True),
     "tls-64k": Row("HTTP/1.1 over TLS 1.3, 64 KiB", body=KIB64, tls=True),
-    "handshakes": Row("TLS 1.3, full handshake and one request of 1 KiB", tls=True, tool=handshakes),
+    "handshakes": Row("TLS 1.3, full handshake and one request of 1 KiB", tls=True, tool=handshakes, seconds_least=3.0),
     "h2": Row(f"HTTP/2 over TLS 1.3, 1 KiB, {STREAMS} streams each", tls=True, connections=16, tool=h2load),
     "h2c": Row(f"HTTP/2 in the clear, 1 KiB, {STREAMS} streams each", http2=True, connections=16, tool=h2load),
     "2-threads": Row("HTTP/1.1, 1 KiB, two threads", threads=2),
-    # Time for the opening of the connections to count little.
     "5000": Row("HTTP/1.1, 1 KiB, 5,000 connections", connections=5_000, seconds_least=4.0),
 }
 
@@ -72,7 +72,7 @@ def race(row: Row, names: list[str], rounds: int, seconds: float) -> dict[str, l
         able = [contender for contender in present(*names) if contender.unix or not row.unix]
         running = [stack.enter_context(contender.start(directory, work)) for contender in able]
         for proxy in running:
-            measure(proxy, row.tool, WARM_UP_S, row.connections)
+            measure(proxy, row.tool, max(WARM_UP_S, row.seconds_least), row.connections)
         samples: dict[str, list[Sample]] = {proxy.name: [] for proxy in running}
         for number in range(rounds):
             print(f"{row.title}: round {number + 1} of {rounds}", file=sys.stderr)

@@ -1,4 +1,7 @@
-"""HAProxy: idle connections to servers are shared by all requests."""
+"""HAProxy: idle connections to servers are shared by all requests, and kept however many clients there are.
+
+Without the two ratios it would open a new one for each request as soon as a fifth of its descriptors is in use.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +29,8 @@ def start(directory: Path, work: Work) -> Iterator[Running]:
     file.write_text(
         f"""global
   nbthread {work.threads}
+  tune.pool-low-fd-ratio 100
+  tune.pool-high-fd-ratio 100
   maxconn {min(CLIENTS_MAX, resource.getrlimit(resource.RLIMIT_NOFILE)[1] // 2 - 100)}
 defaults
   mode http
