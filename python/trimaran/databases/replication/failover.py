@@ -292,7 +292,9 @@ def _tend_memory(now_s: float, facts: Facts, memory: Memory) -> Memory:
 def _guarded(primary: NodeFacts, memory: Memory) -> Memory:
     """Whether those that are waited for have all commits by now, also the ones from before they were."""
     told = [stream for stream in primary.streams if stream.node in memory.told]
-    if not told or not all(stream.waited_for for stream in told) or memory.guard == memory.told:
+    # A replica that is still waited for by an earlier order could confirm a commit that no other has.
+    in_force = told and all(stream.waited_for == (stream.node in memory.told) for stream in primary.streams)
+    if not in_force or memory.guard == memory.told:
         return memory
     if memory.mark is None:
         # The order to wait has arrived everywhere. What was acknowledged before is not beyond this position.
