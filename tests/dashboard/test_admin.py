@@ -99,6 +99,13 @@ def test_names_cannot_become_markup(trimaran: Trimaran) -> None:
     assert "&lt;script&gt;" in render(status)
 
 
+def _database(name: str) -> Any:
+    from trimaran import control
+
+    node = control.NodeStatus(name, "replica", "running", name, "127.0.0.1:5432", 4711, 2, "0/16B3748", 1024, 12, True)
+    return control.DatabaseStatus(name, None, (node,))
+
+
 def _as_status(said: dict[str, Any], name: str) -> Status:
     from trimaran import control
 
@@ -117,7 +124,7 @@ def _as_status(said: dict[str, Any], name: str) -> Status:
         "servers": servers,
         "pools": pools,
         "decisions": decisions,
-        "databases": (),
+        "databases": (_database(name),),
         "queue": build(control.QueueStatus, said["queue"]),
         "gateway": build(control.GatewayStatus, said["gateway"]),
     }
@@ -136,7 +143,9 @@ def test_our_own_names_are_served(trimaran: Trimaran, host: str) -> None:
     assert _ask(trimaran.admin, "/api/status", Host=host)[0] == 200
 
 
-@pytest.mark.parametrize("path", ["/api/scale", "/api/reload", "/api/drain"])
+@pytest.mark.parametrize(
+    "path", ["/api/scale", "/api/reload", "/api/drain", "/api/promote", "/api/add-replica", "/api/remove-replica"]
+)
 def test_the_tcp_listener_changes_nothing(trimaran: Trimaran, path: str) -> None:
     status, _, _ = _ask(trimaran.admin, path, "POST", json.dumps({"pool": "app", "count": 1, "server": "app-1"}))
     assert status in (404, 405)
@@ -157,6 +166,9 @@ def test_the_control_socket_is_for_this_user_only(trimaran: Trimaran) -> None:
         ("scale", {"pool": "nowhere", "count": 1}, "there is no pool nowhere"),
         ("drain", {"server": "app-99"}, "there is no server app-99; there are app-1, app-2"),
         ("drain", {}, "server: expected a text"),
+        ("promote", {"node": "main-2"}, "there is no node main-2; there are no databases"),
+        ("remove-replica", {}, "node: expected a text"),
+        ("add-replica", {"database": ""}, "this app has no database"),
     ],
 )
 def test_a_bad_command_is_explained(trimaran: Trimaran, name: str, arguments: dict[str, Any], words: str) -> None:
@@ -192,6 +204,15 @@ def guarded(trimaran: Trimaran) -> Iterator[int]:
             raise TrimaranError("not here")
 
         def reload(self) -> str:
+            raise TrimaranError("not here")
+
+        def promote(self, node: str) -> str:
+            raise TrimaranError("not here")
+
+        def add_replica(self, database: str) -> str:
+            raise TrimaranError("not here")
+
+        def remove_replica(self, node: str) -> str:
             raise TrimaranError("not here")
 
     port = free_port()

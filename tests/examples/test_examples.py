@@ -11,6 +11,7 @@ import signal
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from websockets.sync.client import connect
@@ -158,14 +159,29 @@ def test_a_form_without_its_token_is_refused(skyways: Running) -> None:
     assert browser.status == 403
 
 
-def test_a_database_that_is_killed_comes_back(skyways: Running) -> None:
-    [node] = skyways.status()["databases"][0]["nodes"]
-    os.kill(node["pid"], signal.SIGKILL)
+def test_a_primary_that_is_killed_is_replaced_and_comes_back(skyways: Running) -> None:
+    def nodes() -> dict[str, dict[str, Any]]:
+        return {node["name"]: node for node in skyways.status()["databases"][0]["nodes"]}
 
-    def has_come_back() -> bool:
-        [now] = skyways.status()["databases"][0]["nodes"]
-        return now["state"] == "running" and now["pid"] != node["pid"]
+    def is_whole() -> bool:
+        found = [(node["role"], node["synchronous"]) for node in nodes().values()]
+        return sorted(found) == [("primary", False), ("replica", True), ("replica", True)]
 
-    eventually(has_come_back, "PostgreSQL runs again")
+    eventually(is_whole, "a primary and two replicas", within_s=60)
+    [old] = [node for node in nodes().values() if node["role"] == "primary"]
+    os.kill(old["pid"], signal.SIGKILL)
+    eventually(lambda: nodes()[old["name"]]["role"] == "replica", "the old primary is a replica", within_s=60)
+    eventually(is_whole, "all three are back", within_s=60)
+    promoted = [d["action"] for d in skyways.status()["decisions"] if d["action"].startswith("promote")]
+    assert len(promoted) == 1
+    told = skyways.tell("db", "status")
+    assert told.returncode == 0, told.stderr
+    assert "LAG" in told.stdout
+    lags = json.loads(skyways.tell("db", "lag", "--json").stdout)
+    assert [set(row) >= {"name", "lag_bytes", "lag_ms"} for row in lags] == [True, True]
+    told = skyways.tell("db", "promote", old["name"])
+    assert told.returncode == 0, told.stderr
+    assert f"{old['name']} is the primary" in told.stdout
+    assert skyways.tell("db", "promote", "main-9").returncode == 1
     browser = Browser(skyways.port)
     eventually(lambda: browser.get("/flights/") and browser.status == 200, "pages come again")

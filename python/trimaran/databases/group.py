@@ -110,6 +110,11 @@ class DatabaseGroup:
         """The app's address of the present primary. Only after `start`."""
         return self._nodes[self._memory.primary].dsn
 
+    @property
+    def guard(self) -> frozenset[str] | None:
+        """Replicas of which the most advanced has every acknowledged commit. None when none is sure to."""
+        return self._memory.guard
+
     def members(self) -> tuple[Member, ...]:
         """Every node: name, role, where it listens. Changes are told by `changed`."""
         return tuple(
@@ -202,10 +207,7 @@ class DatabaseGroup:
 
     async def stop(self) -> None:
         """Ends everything that is ours: the primary first, so that its replicas get all it has."""
-        if self._watch is not None:
-            self._watch.cancel()
-            await asyncio.gather(self._watch, return_exceptions=True)
-            self._watch = None
+        await self.stop_watching()
         if self._loop is not None:
             await self._loop.close()
             self._loop.writable = None
@@ -214,6 +216,13 @@ class DatabaseGroup:
             if node.name == self._memory.primary:
                 await node.embedded.shut_down()
         await asyncio.gather(*(node.embedded.shut_down() for node in own))
+
+    async def stop_watching(self) -> None:
+        """Nothing more is decided; the nodes go on."""
+        if self._watch is not None:
+            self._watch.cancel()
+            await asyncio.gather(self._watch, return_exceptions=True)
+            self._watch = None
 
     def _rules(self) -> Rules:
         settings = self.settings

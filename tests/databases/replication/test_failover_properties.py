@@ -110,6 +110,16 @@ class Group(RuleBasedStateMachine):
             self.kill("primary")
 
     @rule(role=who)
+    def one_is_given_up(self, role: str) -> None:
+        """It fails probes and goes on; the others have everything; the order to do without it is on its way."""
+        self.hide(role, True)
+        for _ in range(5):
+            self.step(0.15)
+            for server in self.servers.values():
+                if not server.hidden:
+                    self.pull(server, 1_000)
+
+    @rule(role=who)
     def kill(self, role: str) -> None:
         self.end(self.named(role))
 
