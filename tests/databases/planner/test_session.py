@@ -91,6 +91,11 @@ def test_a_setting_that_is_made_can_be_made_again_elsewhere(
     ]
 
 
+def test_what_makes_a_setting_again_has_no_comments() -> None:
+    (effect,) = effects("/* é */ SET a.b = '--', -- one\n 'ü /*'/* two */ -- three")
+    assert effect["sql"] == "SET a.b = '--',  \n 'ü /*'"
+
+
 @pytest.mark.parametrize("text", ["SET a.b TO DEFAULT", "SET TIME ZONE LOCAL", "SET SESSION AUTHORIZATION DEFAULT"])
 def test_a_setting_may_go_back_to_its_default(text: str) -> None:
     (effect,) = effects(text)

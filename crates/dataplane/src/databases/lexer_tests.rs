@@ -123,6 +123,7 @@ fn what_cannot_be_read_is_its_own_key() {
         "select 1a",
         "select 1_",
         "select 1e",
+        "select 1e5$2",
         "select 0x",
         "select 0b12",
         "select $1a",

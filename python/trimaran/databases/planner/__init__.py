@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from trimaran.databases.planner import coarse
 from trimaran.databases.planner.coarse import NOT_ANALYSED
+from trimaran.databases.planner.comments import read_hint
 from trimaran.databases.planner.facts import gather
-from trimaran.databases.planner.hints import read_hint
 from trimaran.databases.planner.parse import NotAnalysed, SyntaxUnknown, parse
 from trimaran.databases.planner.plan import Access, Effect, Hint, Plan, explain
 from trimaran.databases.planner.statements import Outcome, judge

@@ -28,6 +28,7 @@ from postgast.pg_query_pb2 import (
 )
 
 from trimaran.databases.planner import settings
+from trimaran.databases.planner.comments import without_comments
 from trimaran.databases.planner.facts import TEMPORARY, Facts, constant, names_of, qualified
 from trimaran.databases.planner.functions import (
     ADVISORY_LOCK,
@@ -225,7 +226,7 @@ def _begin(node: TransactionStmt) -> Outcome:
 
 
 def _set(node: VariableSetStmt, facts: Facts, sql: str) -> Outcome:
-    change = settings.set_statement(node, sql)
+    change = settings.set_statement(node, without_comments(sql))
     return Outcome("write", "changes a setting", change.effects, change.pins, change.unpins)
 
 

@@ -103,6 +103,10 @@ pub fn number(sql: &[u8], at: usize) -> Option<usize> {
     if matches!(sql.get(end), Some(b'e' | b'E')) {
         let sign = usize::from(matches!(sql.get(end + 1), Some(b'+' | b'-')));
         end = digits(sql, end + 1 + sign, u8::is_ascii_digit, false)?;
+        // Without a sign, `1e5$` reads as a number with the word `e5$` behind it.
+        if sign == 0 && is(sql, end, Class::Dollar) {
+            return None;
+        }
     }
     (!is(sql, end, Class::Word)).then_some(end)
 }

@@ -1,4 +1,4 @@
-"""Hints in comments: `/* trimaran: primary */` and `/* trimaran: replica */`.
+"""Comments: the hints in them, `/* trimaran: primary */` and `/* trimaran: replica */`, and statements without any.
 
 The statement key of the gateway keeps every comment that starts like a hint, so that texts with different hints never
 share a plan. A hint is a block comment, anywhere in the text, in any case.
@@ -41,3 +41,16 @@ def read_hint(text: str) -> tuple[Hint | None, str | None]:
             case other:
                 complaint = f'unknown hint "{other[:40]}" ignored (known: primary, replica)'
     return ("primary" if "primary" in found else "replica" if found else None), complaint
+
+
+def without_comments(sql: str) -> str:
+    """A statement that parses, with a space for each comment, so that others can be written behind it."""
+    if "--" not in sql and "/*" not in sql:
+        return sql
+    encoded = sql.encode()
+    kept, end = [], 0
+    for token in scan(sql).tokens:
+        if token.token in (Token.C_COMMENT, Token.SQL_COMMENT):
+            kept.append(encoded[end : token.start])
+            end = token.end
+    return b" ".join([*kept, encoded[end:]]).decode().strip()
