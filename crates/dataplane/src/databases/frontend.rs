@@ -117,7 +117,8 @@ impl From<std::io::Error> for Refused {
     }
 }
 
-/// Reads what a client opens with, and encrypts the connection if it wants that and `tls` is there.
+/// Reads what a client opens with, and encrypts the connection if it wants that and `tls` is there. A client that asks for a
+/// newer protocol is told what there is.
 ///
 /// `tls` must offer `ALPN`. `limit` is for all of it together.
 pub async fn greet(stream: Stream, tls: Option<Arc<ServerConfig>>, limit: Duration) -> Result<Greeting, Refused> {
@@ -166,6 +167,11 @@ async fn open(stream: Stream, tls: Option<Arc<ServerConfig>>) -> Result<Greeting
                 return Err(told(&mut stream, refused).await);
             }
             Ok(First::Startup(startup)) => {
+                if startup.needs_negotiation() {
+                    let mut out = Vec::new();
+                    to_client::negotiate_protocol_version(&mut out, startup.agreed_minor(), &startup.options);
+                    write_all(&mut stream, &out).await?;
+                }
                 return match named(&startup) {
                     Ok((user, database)) => Ok(Greeting::Startup(Opening { stream, startup, user, database })),
                     Err(refused) => Err(told(&mut stream, refused).await),
@@ -207,6 +213,7 @@ async fn begins_with_tls(stream: &TcpStream) -> Result<bool, Refused> {
 
 /// TLS from the first byte. The protocol must be named in it, or a client of another one could be led here.
 async fn direct(stream: TcpStream, tls: &Arc<ServerConfig>) -> Result<Stream, Refused> {
+    const TEXT: &str = "received direct SSL connection request without ALPN protocol negotiation extension";
     let mut stream = handshake(stream, tls).await?;
     let is_named = match &stream {
         Stream::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(ALPN),
@@ -215,7 +222,6 @@ async fn direct(stream: TcpStream, tls: &Arc<ServerConfig>) -> Result<Stream, Re
     if is_named {
         return Ok(stream);
     }
-    const TEXT: &str = "received direct SSL connection request without ALPN protocol negotiation extension";
     Err(told(&mut stream, Refused::with(Reason::Malformed, sqlstate::PROTOCOL_VIOLATION, TEXT)).await)
 }
 

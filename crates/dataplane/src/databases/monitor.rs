@@ -5,14 +5,16 @@
 //! the server's answer is its WAL insert position, which no later record can precede. On a replica the position is what
 //! has been replayed: whatever was committed before it is visible there.
 
+mod history;
 mod question;
 mod vitals;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
+pub use self::history::History;
 pub use self::vitals::{Answer, Sample, Vitals};
 use super::backend::{Endpoint, Login, QueryFailure, Session, connect};
 use crate::clock::now_us;
@@ -33,9 +35,10 @@ pub struct Pace {
 pub async fn watch(vitals: Arc<Vitals>, endpoint: Arc<Endpoint>, login: Arc<Login>, pace: Pace) {
     let mut node = Node { endpoint, login, pace, open: None };
     loop {
-        match node.sample().await {
-            Ok((begun_us, answer)) => vitals.publish(begun_us, answer),
-            Err(problem) => vitals.publish_failure(problem),
+        match timeout(pace.limit, node.sample()).await {
+            Ok(Ok((begun_us, answer))) => vitals.publish(begun_us, answer),
+            Ok(Err(problem)) => vitals.publish_failure(problem),
+            Err(_) => vitals.publish_failure("no answer in time".into()),
         }
         let failures = vitals.sample().failures;
         if failures > 0 {
@@ -68,16 +71,12 @@ struct Open {
 
 impl Node {
     /// One answer, with the time before it was asked for. A connection that has broken since the last one, as by a
-    /// restart, is replaced at once; no answer in time is a failure.
+    /// restart, is replaced at once. Giving up half-way closes the connection.
     async fn sample(&mut self) -> Result<(u64, Answer), String> {
         if let Some(mut open) = self.open.take() {
-            match open.ask(self.pace.limit).await {
-                Ok(sampled) => {
-                    self.open = Some(open);
-                    return Ok(sampled);
-                }
-                Err(QueryFailure::Timeout) => return Err(QueryFailure::Timeout.to_string()),
-                Err(_) => {}
+            if let Ok(sampled) = open.ask(self.pace.limit).await {
+                self.open = Some(open);
+                return Ok(sampled);
             }
         }
         let mut open = self.connect().await?;

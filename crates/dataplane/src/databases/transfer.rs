@@ -104,3 +104,66 @@ impl Inbox {
         self.bytes
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use tokio::io::duplex;
+    use tokio::task::spawn;
+
+    use super::*;
+
+    /// Sends `wire` through a pipe that holds `room` bytes, and then ends; what an inbox made of it.
+    fn received(wire: Vec<u8>, room: usize, first: usize) -> (Vec<Vec<u8>>, ReadError) {
+        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+            let (near, far) = duplex(room);
+            let (first, later) = (wire[..first].to_vec(), wire[first..].to_vec());
+            let sender = spawn(async move {
+                let mut stream = Stream::Pipe(far);
+                // The receiver may have heard enough.
+                let _ = write_all(&mut stream, &later).await;
+            });
+            let (mut inbox, mut stream) = (Inbox::new(first, 20_000), Stream::Pipe(near));
+            let mut messages = Vec::new();
+            let end = loop {
+                match inbox.next(&mut stream).await {
+                    Ok(message) => messages.push(message.to_vec()),
+                    Err(end) => break end,
+                }
+            };
+            drop(stream);
+            sender.await.unwrap();
+            (messages, end)
+        })
+    }
+
+    fn message(length: usize) -> Vec<u8> {
+        let mut message = vec![b'D'];
+        message.extend((length as u32 + 4).to_be_bytes());
+        message.extend((0..length).map(|at| at as u8));
+        message
+    }
+
+    proptest! {
+        #[test]
+        fn messages_arrive_whole_however_they_are_cut(
+            lengths in vec(prop_oneof![0..50_usize, 4000..9000_usize], 0..8), room in 1..6000_usize, first in 0..100_usize,
+        ) {
+            let sent: Vec<_> = lengths.into_iter().map(message).collect();
+            let wire = sent.concat();
+            let first = first.min(wire.len());
+            let (messages, end) = received(wire, room, first);
+            prop_assert_eq!(messages, sent);
+            prop_assert!(matches!(end, ReadError::Closed));
+        }
+    }
+
+    #[test]
+    fn an_end_within_a_message_and_a_message_beyond_the_limit_are_errors() {
+        let wire = [message(3), message(10)[..12].to_vec()].concat();
+        assert!(matches!(received(wire, 100, 0), (messages, ReadError::Closed) if messages == [message(3)]));
+        let (messages, end) = received(message(20_000), 100, 0);
+        assert!(messages.is_empty() && matches!(end, ReadError::Protocol(_)));
+    }
+}

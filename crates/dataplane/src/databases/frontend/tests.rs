@@ -117,6 +117,15 @@ fn refusals_tell_the_client_why() {
 }
 
 #[test]
+fn a_client_of_a_future_protocol_is_told_what_there_is() {
+    run(async {
+        let (greeting, answer) = heard(&startup_bytes(9999, &[("user", "ada"), ("_pq_.wish", "on")])).await;
+        assert!(matches!(greeting, Ok(Greeting::Startup(_))));
+        assert_eq!(answer, b"v\0\0\0\x16\0\x03\0\x02\0\0\0\x01_pq_.wish\0");
+    });
+}
+
+#[test]
 fn a_cancel_request_is_read() {
     run(async {
         let mut said = Vec::new();
@@ -157,8 +166,8 @@ async fn meet(
     (server.await.unwrap(), connected)
 }
 
-fn credentials(password: &str) -> Option<Credentials> {
-    Some(Credentials { verifier: Verifier::of_password(password) })
+fn credentials(password: &str) -> Credentials {
+    Credentials { verifier: Verifier::of_password(password) }
 }
 
 #[test]
@@ -174,7 +183,8 @@ fn a_client_and_a_server_meet() {
             (tls(), "verify-full", "yes"),
         ] {
             let encryption = certificate.encryption(mode, "localhost");
-            let (identity, connected) = meet(tls, credentials("pencil"), encryption, Secret::password("pencil")).await;
+            let (identity, connected) =
+                meet(tls, Some(credentials("pencil")), encryption, Secret::password("pencil")).await;
             let connected = connected.unwrap();
             let reported: Vec<_> = connected.parameters.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
             assert_eq!(reported, [("server_version", "18.6"), ("encrypted", encrypted)]);
@@ -203,7 +213,7 @@ fn certificates_are_trusted_as_far_as_asked_for() {
         ] {
             let encryption = authority.encryption(mode, name);
             let tls = Some(Arc::clone(&certificate.server));
-            let (_, connected) = meet(tls, credentials("pencil"), encryption, Secret::password("pencil")).await;
+            let (_, connected) = meet(tls, Some(credentials("pencil")), encryption, Secret::password("pencil")).await;
             match connected {
                 Ok(_) => assert!(is_trusted, "{mode} {name}"),
                 Err(ConnectFailure::Encryption(_)) => assert!(!is_trusted, "{mode} {name}"),
@@ -211,7 +221,7 @@ fn certificates_are_trusted_as_far_as_asked_for() {
             }
         }
         let encryption = certificate.encryption("require", "localhost");
-        let (_, connected) = meet(None, credentials("pencil"), encryption, Secret::password("pencil")).await;
+        let (_, connected) = meet(None, Some(credentials("pencil")), encryption, Secret::password("pencil")).await;
         assert!(matches!(connected, Err(ConnectFailure::Encryption(_))));
     });
 }
@@ -220,7 +230,7 @@ fn certificates_are_trusted_as_far_as_asked_for() {
 fn wrong_passwords_and_unknown_users_are_told_the_same() {
     run(async {
         let mut told = Vec::new();
-        for known in [credentials("pencil"), None] {
+        for known in [Some(credentials("pencil")), None] {
             let (identity, connected) = meet(None, known, Encryption::Disabled, Secret::password("pen")).await;
             assert_eq!(identity.unwrap_err().reason, Reason::Password);
             let Err(ConnectFailure::Credentials(report)) = connected else { panic!("{connected:?}") };

@@ -17,8 +17,8 @@ pub(super) const SETTINGS: &str = "SET statement_timeout = 0; SET idle_session_t
 /// a role without `pg_read_all_stats` may not see, and from its control file, which follows at restart points; timelines
 /// only grow, so the largest is right.
 ///
-/// The lag is zero when everything that was received is replayed and there is somebody to receive from; else it is the age
-/// of the last transaction that was replayed. A node cannot know what was never sent to it: compare positions for that.
+/// The lag is zero when everything that was received is replayed, else the age of the last transaction that was replayed. A
+/// node that receives from nobody cannot know it, nor can any node know what was never sent to it: `History` can.
 pub(super) const SQL: &str = "
 SELECT recovering,
        CASE WHEN recovering THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END - '0/0'::pg_lsn,
@@ -29,8 +29,8 @@ SELECT recovering,
                           (SELECT min_recovery_end_timeline FROM pg_control_recovery()))
             ELSE ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::int END,
        CASE WHEN NOT recovering THEN 0
-            WHEN pg_last_wal_receive_lsn() <= pg_last_wal_replay_lsn()
-                 AND EXISTS (SELECT FROM pg_stat_wal_receiver) THEN 0
+            WHEN NOT EXISTS (SELECT FROM pg_stat_wal_receiver) THEN NULL
+            WHEN pg_last_wal_receive_lsn() <= pg_last_wal_replay_lsn() THEN 0
             ELSE (extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()) * 1000)::bigint END
   FROM (SELECT pg_is_in_recovery() AS recovering OFFSET 0) AS role";
 

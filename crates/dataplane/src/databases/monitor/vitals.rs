@@ -22,7 +22,8 @@ pub struct Answer {
     pub received: u64,
     /// Grows by one with each promotion.
     pub timeline: u32,
-    /// How far a replica is behind what it knows of; `None` where it has replayed no transaction yet.
+    /// How far a replica is behind what it has received, as it sees it itself; `None` while it receives from nobody or has
+    /// replayed no transaction yet. `History` sees more.
     pub lag_ms: Option<u64>,
 }
 

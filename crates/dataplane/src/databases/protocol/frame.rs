@@ -71,7 +71,8 @@ mod tests {
             let (mut arrived, mut seen, mut rest) = (Vec::new(), Vec::new(), &wire[..]);
             for cut in cuts.iter().cycle() {
                 let (now, later) = rest.split_at(rest.len().min(*cut));
-                (rest, _) = (later, arrived.extend(now));
+                rest = later;
+                arrived.extend(now);
                 while let Some(frame) = next(&arrived, 1000).unwrap().filter(|frame| frame.is_complete(&arrived)) {
                     seen.push((frame.tag, arrived[HEADER..frame.length].to_vec()));
                     arrived.drain(..frame.length);

@@ -7,9 +7,14 @@ use super::{MINOR_NEWEST, ProtocolError};
 pub const LENGTH_MAX: usize = 10_000;
 /// Longest cancellation key (protocol 3.2).
 pub const SECRET_MAX: usize = 256;
-pub(super) const CANCEL_CODE: u32 = 1234 << 16 | 5678;
-pub(super) const SSL_CODE: u32 = 1234 << 16 | 5679;
-const GSS_CODE: u32 = 1234 << 16 | 5680;
+pub(super) const CANCEL_CODE: u32 = code(5678);
+pub(super) const SSL_CODE: u32 = code(5679);
+const GSS_CODE: u32 = code(5680);
+
+/// Requests other than a session are told apart by a version that never will be.
+const fn code(number: u32) -> u32 {
+    1234 * 65_536 + number
+}
 
 /// What a client opens its connection with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -133,7 +138,7 @@ mod tests {
 
     #[test]
     fn startup_with_options_of_a_future_protocol() {
-        let bytes = packet(3 << 16 | 9999, b"user\0ada\0_pq_.wish\0on\0database\0flights\0user\0bob\0\0");
+        let bytes = packet(3 * 65_536 + 9999, b"user\0ada\0_pq_.wish\0on\0database\0flights\0user\0bob\0\0");
         let Ok(First::Startup(startup)) = read(&bytes) else { panic!("not a startup") };
         assert_eq!((startup.get("user"), startup.get("database")), (Some("bob"), Some("flights")));
         assert_eq!(startup.options, ["_pq_.wish"]);

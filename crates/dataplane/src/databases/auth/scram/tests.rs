@@ -115,9 +115,9 @@ fn hostile_servers_are_refused() {
 #[test]
 fn gs2_flags_are_taken_exactly() {
     let verifier = Verifier::of_password("pencil");
-    let begin = |first: &str| Challenge::new("ada", Some(&verifier), first.as_bytes(), "def");
+    let challenged = |first: &str| Challenge::new("ada", Some(&verifier), first.as_bytes(), "def");
     for accepted in ["n,,n=,r=abc", "y,,n=ada,r=abc", "n,,n=,r=abc,x=later"] {
-        assert!(begin(accepted).is_ok(), "{accepted}");
+        assert!(challenged(accepted).is_ok(), "{accepted}");
     }
     for refused in [
         "p=tls-server-end-point,,n=,r=abc",
@@ -131,11 +131,11 @@ fn gs2_flags_are_taken_exactly() {
         "n,",
         "",
     ] {
-        assert!(matches!(begin(refused), Err(ScramError::Exchange(_))), "{refused}");
+        assert!(matches!(challenged(refused), Err(ScramError::Exchange(_))), "{refused}");
     }
     // The header must be repeated as it was: a man in the middle would have to change it.
     let (begun, _, _) = Begun::new(Binding::NotOffered, "abc".into());
-    let (challenge, server_first) = begin("n,,n=,r=abc").unwrap();
+    let (challenge, server_first) = challenged("n,,n=,r=abc").unwrap();
     let (_, last) = begun.answer(&server_first, &Secret::password("pencil")).unwrap();
     assert!(matches!(challenge.prove(&last), Err(ScramError::Exchange(_))));
 }

@@ -79,14 +79,14 @@ proptest! {
     ) {
         let encoded = |statement: &[u8]| {
             let mut tail = (values.len() as u16).to_be_bytes().to_vec();
-            values.iter().for_each(|(binary, _)| tail.extend(u16::from(*binary).to_be_bytes()));
+            tail.extend(values.iter().flat_map(|(binary, _)| u16::from(*binary).to_be_bytes()));
             tail.extend((values.len() as u16).to_be_bytes());
             for (_, value) in &values {
-                tail.extend(value.as_ref().map_or(-1, |value| value.len() as i32).to_be_bytes());
+                tail.extend(value.as_ref().map_or(u32::MAX, |value| value.len() as u32).to_be_bytes());
                 tail.extend(value.iter().flatten());
             }
             tail.extend((results.len() as u16).to_be_bytes());
-            results.iter().for_each(|format| tail.extend(format.to_be_bytes()));
+            tail.extend(results.iter().flat_map(|format| format.to_be_bytes()));
             wire(b'B', &[&zero_ended(&portal), &zero_ended(statement), &tail])
         };
         let message = encoded(&statement);
