@@ -87,9 +87,6 @@ async fn admit(
     let Opening { stream, startup, user: name, database } = opening;
     let mut client = Client::new(stream);
     let mut out = Vec::new();
-    if startup.needs_negotiation() {
-        to_client::negotiate_protocol_version(&mut out, startup.agreed_minor(), &startup.options);
-    }
     to_client::authentication_ok(&mut out);
     if CONSOLE.contains(&database.as_str()) {
         if !user.is_operator() {
