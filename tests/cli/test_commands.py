@@ -100,7 +100,9 @@ def test_run_without_anything_says_what_to_do(tmp_path: Path) -> None:
     assert "trimaran init" in done.stderr
 
 
-@pytest.mark.parametrize("arguments", [("status",), ("reload",), ("scale", "2"), ("drain", "app-1"), ("top",), ("db", "status")])
+@pytest.mark.parametrize(
+    "arguments", [("status",), ("reload",), ("scale", "2"), ("drain", "app-1"), ("top",), ("db", "status")]
+)
 def test_nothing_runs_here(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     done = _run(tmp_path, *arguments)
     assert done.returncode == 6
@@ -114,7 +116,9 @@ def test_a_wrong_command_line(tmp_path: Path, arguments: tuple[str, ...]) -> Non
     assert "usage:" in done.stderr
 
 
-@pytest.mark.parametrize("command", ["run", "init", "check", "status", "top", "scale", "drain", "reload", "settings", "db"])
+@pytest.mark.parametrize(
+    "command", ["run", "init", "check", "status", "top", "scale", "drain", "reload", "settings", "db"]
+)
 def test_help_of_every_command(tmp_path: Path, command: str) -> None:
     assert command in _run(tmp_path, "--help").stdout
     assert f"trimaran {command}" in _run(tmp_path, command, "--help").stdout

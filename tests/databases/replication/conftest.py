@@ -55,7 +55,11 @@ class Watched:
         def is_whole() -> bool:
             names = self.names("replica")
             enough = len(names) == replicas and len(self.group.states()) == replicas + 1
-            return enough and self.group.writable is not None and (not self.group.settings.synchronous or self.guards(names))
+            return (
+                enough
+                and self.group.writable is not None
+                and (not self.group.settings.synchronous or self.guards(names))
+            )
 
         await self.until(is_whole, f"{replicas} replicas")
 
@@ -106,17 +110,18 @@ class Writers:
         self.acknowledged: set[int] = set()
         self.failures = 0
         self._next = 0
+        self._over = False
 
     async def __aenter__(self) -> Writers:
         await self._watched.execute("CREATE TABLE IF NOT EXISTS written (number bigint PRIMARY KEY)")
+        self._next = (await self._watched.execute("SELECT coalesce(max(number), 0) FROM written"))[0][0]
         self._tasks = [asyncio.create_task(self._run()) for _ in range(self._count)]
         await self.more(20)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._over = True
+        await asyncio.wait(self._tasks, timeout=WITHIN_S)
 
     async def more(self, count: int) -> None:
         """Returns when so many further writes have been acknowledged."""
@@ -129,16 +134,17 @@ class Writers:
         return self.acknowledged - {row[0] for row in rows}
 
     async def _run(self) -> None:
-        while True:
+        while not self._over:
             try:
                 connection = await psycopg.AsyncConnection.connect(
                     self._watched.group.dsn, autocommit=True, connect_timeout=2
                 )
                 async with connection:
-                    while True:
+                    while not self._over:
                         self._next += 1
                         number = self._next
-                        await asyncio.wait_for(connection.execute("INSERT INTO written VALUES (%s)", (number,)), 2)
+                        async with asyncio.timeout(2):
+                            await connection.execute("INSERT INTO written VALUES (%s)", (number,))
                         self.acknowledged.add(number)
             except (psycopg.Error, OSError, TimeoutError):
                 self.failures += 1

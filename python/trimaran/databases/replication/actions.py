@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from trimaran.errors import DatabaseError
 
 from . import operations
+from .line import looked_at
 from .nodes import ForeignNode, Node, OwnNode, Report, refuse_writes
 
 _LET_GO_S = 2.0
@@ -37,10 +38,12 @@ class Actions:
         replicas = [n for n in self._nodes.values() if isinstance(n, ForeignNode) and n is not node and _is_replica(n)]
         asked = asyncio.create_task(refuse_writes(node, _LET_GO_S))
         await asyncio.gather(*(self._let_go(replica) for replica in replicas))
-        try:
-            await asyncio.wait_for(asked, _LET_GO_S)
-        except (TimeoutError, DatabaseError) as error:
-            self._report(f"{name} could not be asked to take no writes: {str(error) or 'it does not answer'}")
+        # Not cancelled when it hangs: its own limits end it.
+        asked.add_done_callback(looked_at)
+        done, _ = await asyncio.wait({asked}, timeout=_LET_GO_S)
+        error = asked.exception() if done else None
+        if error is not None or not done:
+            self._report(f"{name} could not be asked to take no writes: {error or 'it does not answer'}")
 
     async def refuse_writes(self, name: str) -> None:
         """Have a primary of others, which is none any more, take no writes."""

@@ -19,6 +19,8 @@ Facts = Mapping[str, NodeFacts]
 
 _ADRIFT_S = 6.0
 """A replica that has not found its primary after this time needs to be rewound or copied."""
+_ABSENT_S = 1.0
+"""A replica that reconnects within this time stays one that commits wait for."""
 _FIRST_DELAY_S, _LONGEST_DELAY_S = 1.0, 30.0
 
 
@@ -259,7 +261,7 @@ def _tend(now_s: float, facts: Facts, memory: Memory, rules: Rules) -> Decision:
     memory = _tend_memory(now_s, facts, memory)
     nothing = Decision(Nothing(), f"{primary.name} is the primary", primary.name, memory)
     manages = rules.failover
-    if manages and (change := _synchronous(facts, memory, rules)) is not None:
+    if manages and (change := _synchronous(now_s, facts, memory, rules)) is not None:
         return change
     if primary.disk_full and rules.failover:
         best, obstacle = _candidate(facts, memory, rules)
@@ -282,10 +284,12 @@ def _tend_memory(now_s: float, facts: Facts, memory: Memory) -> Memory:
         for node in facts.values()
         if node.name != primary.name and node.reachable and not node.busy and node.name not in connected
     }
+    streaming = {stream.node for stream in primary.streams if stream.streaming}
+    absent = {name: memory.absent_since_s.get(name, now_s) for name in memory.told - streaming}
     attempts = {
         name: count for name, count in memory.attempts.items() if name not in connected and name != primary.name
     }
-    memory = replace(memory, timeline=primary.timeline, adrift_since_s=adrift, attempts=attempts)
+    memory = replace(memory, timeline=primary.timeline, adrift_since_s=adrift, absent_since_s=absent, attempts=attempts)
     return _guarded(primary, memory)
 
 
@@ -304,13 +308,13 @@ def _guarded(primary: NodeFacts, memory: Memory) -> Memory:
     return memory
 
 
-def _synchronous(facts: Facts, memory: Memory, rules: Rules) -> Decision | None:
+def _synchronous(now_s: float, facts: Facts, memory: Memory, rules: Rules) -> Decision | None:
     primary = facts[memory.primary]
-    live = (
-        frozenset(s.node for s in primary.streams if _counts(s, facts, memory, rules))
-        if rules.synchronous
-        else frozenset()
-    )
+    found = {stream.node for stream in primary.streams if _counts(stream, facts, memory, rules)}
+    found |= {
+        name for name, since in memory.absent_since_s.items() if _may_return(name, now_s - since, facts, memory, rules)
+    }
+    live = frozenset(found) if rules.synchronous else frozenset()
     if live == memory.told:
         return None
     both_sure = memory.guard is not None and bool(live)
@@ -338,6 +342,13 @@ def _counts(stream: Stream, facts: Facts, memory: Memory, rules: Rules) -> bool:
         and node.process != "exited"
         and memory.failures[node.name] < rules.failures
     )
+
+
+def _may_return(name: str, absent_s: float, facts: Facts, memory: Memory, rules: Rules) -> bool:
+    """Whether a replica that is waited for has only just lost its connection."""
+    node = facts.get(name)
+    well = node is not None and node.process != "exited" and memory.failures[name] < rules.failures
+    return well and absent_s < _ABSENT_S
 
 
 def _stray(facts: Facts, memory: Memory) -> frozenset[str]:

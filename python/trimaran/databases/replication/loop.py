@@ -90,8 +90,10 @@ class Loop:
                 self._complain(self._group, str(error))
                 settled = True
             if settled:
+                # Not wait_for: in Python 3.11 it can swallow a cancellation that comes together with the event.
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), self._interval_s)
+                    async with asyncio.timeout(self._interval_s):
+                        await self._wake.wait()
             self._wake.clear()
 
     async def step(self) -> bool:

@@ -200,6 +200,8 @@ class OwnNode(Node):
         return free is not None and free < self._disk_free_min_mb * _MIB
 
     def _may_be_asked(self) -> None:
+        if self.busy:
+            raise Unanswered(f"is {self.busy}")
         if self.process == "exited":
             raise Unanswered("does not run")
         if self.embedded.is_suspended():

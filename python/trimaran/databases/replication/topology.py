@@ -79,6 +79,8 @@ class Memory:
     """Failed probes in a row."""
     adrift_since_s: Mapping[str, float] = field(default_factory=dict)
     """Replicas that run and do not get WAL from the primary."""
+    absent_since_s: Mapping[str, float] = field(default_factory=dict)
+    """Replicas of `told` that get no WAL from the primary at this moment."""
     attempts: Mapping[str, int] = field(default_factory=dict)
     """Starts of a node in a row that did not help."""
     attempt_at_s: Mapping[str, float] = field(default_factory=dict)
