@@ -153,3 +153,24 @@ def test_paths_are_relative_to_the_file(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir("/")
     loaded = _load(tmp_path, "app = 'a:b'\ndirectory = 'site'")
     assert (loaded.directory, loaded.state_directory) == (tmp_path / "site", tmp_path / ".trimaran")
+
+
+@pytest.mark.parametrize(
+    ("database", "key", "words"),
+    [
+        ("nodes = []", "databases.main.nodes", "DSNs"),
+        ('nodes = ["mysql://host/name"]', "databases.main.nodes[0]", "expected a DSN"),
+        ('nodes = ["postgresql://h/n", "postgresql://h/n"]', "databases.main.nodes", "twice"),
+        ('nodes = ["postgresql://h/n"]\nreplicas = 1', "databases.main.replicas", "embedded nodes only"),
+    ],
+)
+def test_databases_that_do_not_fit(tmp_path: Path, database: str, key: str, words: str) -> None:
+    loaded = _load(tmp_path, f"app = 'a:b'\n[databases.main]\n{database}")
+    found = [problem for problem in check(loaded) if problem.key == key]
+    assert len(found) == 1
+    assert words in str(found[0])
+
+
+def test_a_dsn_that_is_wrong_is_not_repeated(tmp_path: Path) -> None:
+    loaded = _load(tmp_path, "app = 'a:b'\n[databases.main]\nnodes = ['mysql://user:secret@host/name']")
+    assert "secret" not in " ".join(map(str, check(loaded)))

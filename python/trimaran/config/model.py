@@ -321,9 +321,7 @@ class Reads:
         minimum=0,
         maximum=60_000,
     )
-    lag_max_bytes: int = setting(
-        67_108_864, "A replica further behind gets no reads; 0 means no limit.", minimum=0
-    )
+    lag_max_bytes: int = setting(67_108_864, "A replica further behind gets no reads; 0 means no limit.", minimum=0)
     lag_max_ms: int = setting(10_000, "The same by time; 0 means no limit.", minimum=0)
 
 

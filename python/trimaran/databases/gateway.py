@@ -174,4 +174,3 @@ async def _roles(primary: Member, login: Credentials) -> tuple[User, ...]:
         rows = await (await connection.execute(_ROLES)).fetchall()
     operators = {login.app_user, login.monitor_user}
     return tuple(User(name, verifier=kept, operator=bool(high) or name in operators) for name, kept, high in rows)
-

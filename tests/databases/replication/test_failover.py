@@ -146,6 +146,11 @@ def test_a_wedged_primary_without_a_successor_is_not_touched() -> None:
     assert (decision.action, decision.writable) == (HoldWrites(), None)
 
 
+def test_nobody_is_promoted_while_the_primary_is_being_started() -> None:
+    decision = ask(replace(dead(), busy="starting"), replica("b"), replica("c"))
+    assert (decision.action, decision.writable) == (HoldWrites(), None)
+
+
 def test_restarts_that_do_not_help_come_less_and_less_often() -> None:
     memory, now_s, starts = replace(WELL, guard=None), 1000.0, []
     for _ in range(200):

@@ -207,16 +207,15 @@ def test_asynchronous_groups_lose_what_a_replica_has_not_got(tmp_path: Path) -> 
         state = tmp_path / "state"
         async with running(state, replicas=1, synchronous=False) as watched:
             await watched.whole(replicas=1)
-            old, replica = watched.primary, watched.state("main-2")
+            old = watched.primary
             await watched.execute("CREATE TABLE written (number bigint PRIMARY KEY)")
             await _eventually_reads(watched, watched.dsn_of("main-2"), "SELECT count(*) FROM written", 0)
-            receiver = _walreceiver(replica.pid)
-            os.kill(receiver, signal.SIGSTOP)
+            # What sends WAL stands still, so the replica falls behind, as it would over a slow network.
+            os.kill(_wal_sender(old.pid), signal.SIGSTOP)
             async with Writers(watched) as writers:
                 await writers.more(20)
                 assert old.pid is not None
                 os.kill(old.pid, signal.SIGKILL)
-                os.kill(receiver, signal.SIGKILL)
                 await watched.until(lambda: watched.group.writable == "main-2", "the replica takes over")
             assert await writers.lost() != set()
         remove_homes(state)
@@ -239,6 +238,27 @@ def test_damaged_data_is_named_and_left_alone(tmp_path: Path) -> None:
             assert watched.group.writable == "main-1"
             assert watched.state("main-2").role == "out"
         assert (data / "global" / "pg_control").exists(), "nothing was removed"
+
+    asyncio.run(run())
+    remove_homes(state)
+
+
+def test_a_primary_with_damaged_data_is_replaced_at_the_start(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+
+    async def run() -> None:
+        async with running(state, replicas=2) as watched:
+            await watched.whole(replicas=2)
+            await watched.execute("CREATE TABLE t AS SELECT 42 AS x")
+        home = Path(
+            json.loads((state / "databases" / "main" / "node.json").read_text())["home"] or state / "databases" / "main"
+        )
+        (home / "data" / "PG_VERSION").unlink()
+        async with running(state, replicas=2) as watched:
+            assert watched.group.writable in ("main-2", "main-3")
+            assert await watched.execute("SELECT x FROM t") == [(42,)]
+            assert any("this is not a complete PostgreSQL data directory" in line for line in watched.reports)
+        assert (home / "data" / "global" / "pg_control").exists(), "nothing was removed"
 
     asyncio.run(run())
     remove_homes(state)
@@ -290,13 +310,13 @@ async def _slots(watched: Watched) -> list[str]:
     return [row[0] for row in await watched.execute("SELECT slot_name FROM pg_replication_slots", dsn)]
 
 
-def _walreceiver(postmaster: int | None) -> int:
+def _wal_sender(postmaster: int | None) -> int:
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
                 parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-                if parent == postmaster and b"walreceiver" in (entry / "cmdline").read_bytes():
+                if parent == postmaster and b"walsender" in (entry / "cmdline").read_bytes():
                     return int(entry.name)
             except OSError:
                 continue
-    raise AssertionError("there is no WAL receiver")
+    raise AssertionError("there is no WAL sender")

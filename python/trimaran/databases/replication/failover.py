@@ -178,6 +178,8 @@ def _promoted_elsewhere(facts: Facts, memory: Memory, rules: Rules) -> NodeFacts
 
 def _replace(now_s: float, facts: Facts, memory: Memory, rules: Rules, failure: str) -> Decision:
     primary = facts[memory.primary]
+    if primary.busy:
+        return Decision(HoldWrites(), f"{failure}; it is {primary.busy}", None, memory)
     if not rules.failover:
         reason = f"{failure}; waiting for whoever manages these nodes to promote one (failover = false)"
         return _restart_or_hold(now_s, primary, memory, rules, reason)
@@ -230,7 +232,7 @@ def _candidate(facts: Facts, memory: Memory, rules: Rules) -> tuple[NodeFacts | 
 
 
 def _restart_or_hold(now_s: float, primary: NodeFacts, memory: Memory, rules: Rules, reason: str) -> Decision:
-    if not rules.own or primary.process != "exited" or primary.busy:
+    if not rules.own or primary.process != "exited":
         return Decision(HoldWrites(), reason, None, memory)
     if now_s < memory.attempt_at_s.get(primary.name, now_s):
         return Decision(HoldWrites(), f"{reason}; it is started again in a moment", None, memory)
@@ -249,6 +251,8 @@ def _finish_promotion(now_s: float, facts: Facts, memory: Memory, rules: Rules) 
         reason = f"the promotion of {chosen.name} was decided and is not complete"
         return Decision(Promote(chosen.name, memory.told), reason, None, memory)
     reason = f"{chosen.name} was to be promoted and {chosen.trouble or 'does not answer'}"
+    if chosen.busy:
+        return Decision(HoldWrites(), reason, None, memory)
     return _restart_or_hold(now_s, chosen, memory, rules, reason)
 
 

@@ -89,6 +89,9 @@ class Loop:
             except DatabaseError as error:
                 self._complain(self._group, str(error))
                 settled = True
+            except Exception as error:  # A bug must not end the watch over a database.
+                self._complain(self._group, "".join(traceback.format_exception(error)).rstrip())
+                settled = True
             if settled:
                 # Not wait_for: in Python 3.11 it can swallow a cancellation that comes together with the event.
                 with suppress(TimeoutError):

@@ -56,7 +56,8 @@ class Node:
         """An operation that is under way."""
         self.sight: Sight | None = None
         """What it said when it last answered."""
-        self.seen_at_s = 0.0
+        self.moved_at_s = 0.0
+        """When its position was last seen to change."""
         self.trouble = "was not asked yet"
         """Why it did not answer the last time; empty when it did."""
         self.timeline = 0
@@ -65,13 +66,15 @@ class Node:
 
     async def look(self) -> bool:
         """Asks the node how it is; whether it answered in time."""
+        before = self.sight
         try:
             self._may_be_asked()
             self.sight = await self.probe.look()
         except Unanswered as unanswered:
             self.trouble = str(unanswered)
             return False
-        self.seen_at_s = time.monotonic()
+        if before is None or before.position != self.sight.position:
+            self.moved_at_s = time.monotonic()
         self.trouble = ""
         self.timeline = max(self.timeline, self.sight.timeline)
         return True

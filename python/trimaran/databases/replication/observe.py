@@ -10,6 +10,8 @@ from .lag import Lag
 from .nodes import Node
 from .topology import NodeFacts, Stream
 
+_SETTLED_S = 2.0
+"""A replica that has got no WAL since its start has read all of its own when its position stays for this time."""
 _LATE_S = 0.1
 """A round that takes this much longer than its limit says something about this machine, not about the nodes."""
 
@@ -56,7 +58,7 @@ class Observer:
             in_recovery=sight.in_recovery if sight else None,
             timeline=node.timeline,
             position=sight.position if sight else 0,
-            settled=sight.settled if sight else False,
+            settled=sight is not None and (sight.settled or now - node.moved_at_s >= _SETTLED_S),
             upstream=self._name_at(node.upstream_endpoint),
             streams=self._streams(node, now) if node.name == primary else (),
             write_failure=node.probe.write_failure if node.name == primary else "",
