@@ -145,7 +145,7 @@ fn nodes(group: &Group) -> Table {
             if vitals.is_reachable() { "yes" } else { "no" }.to_owned(),
             super::causal::show_position(node.sample().position),
             newest.saturating_sub(node.sample().position).to_string(),
-            vitals.answer.and_then(|answer| answer.lag_ms).map(|ms| ms.to_string()).unwrap_or_default(),
+            group.lag_ms(node.sample().position).to_string(),
             node.in_use.load(Ordering::Relaxed).to_string(),
             node.requests.get().to_string(),
         ]

@@ -148,7 +148,7 @@ async fn replica(group: &Group, session: &mut Session, avoid: &[Arc<Node>]) -> O
             }
         };
         let (waiting_for, found) = match need {
-            Need::Position(position) => (None, view.replica(position, avoid).cloned()),
+            Need::Position(position) => (None, view.replica(group, position, avoid).cloned()),
             Need::SampleSince(_) => (Some(primary), None),
         };
         if found.is_some() {
@@ -158,7 +158,9 @@ async fn replica(group: &Group, session: &mut Session, avoid: &[Arc<Node>]) -> O
         let replicas = view.members.iter().map(|member| &member.node).filter(|node| !Arc::ptr_eq(node, primary));
         let asked: Vec<_> = waiting_for.into_iter().chain(replicas).collect();
         if Instant::now() >= deadline || timeout_at(deadline, news_of(&asked)).await.is_err() {
-            asked.iter().for_each(|node| node.vitals.ask());
+            for node in asked {
+                node.vitals.ask();
+            }
             group.counters.mine().not_yet_replayed.add(1);
             return None;
         }
@@ -168,11 +170,12 @@ async fn replica(group: &Group, session: &mut Session, avoid: &[Arc<Node>]) -> O
 /// Asks each node how far it is, and ends with the first answer.
 async fn news_of(nodes: &[&Arc<Node>]) {
     let mut news: Vec<_> = nodes.iter().map(|node| node.vitals.subscribe()).collect();
-    nodes.iter().for_each(|node| node.vitals.ask());
+    for node in nodes {
+        node.vitals.ask();
+    }
     let mut waits: Vec<_> = news.iter_mut().map(|news| Box::pin(news.changed())).collect();
-    poll_fn(|cx| match waits.iter_mut().any(|wait| wait.as_mut().poll(cx).is_ready()) {
-        true => Poll::Ready(()),
-        false => Poll::Pending,
+    poll_fn(|cx| {
+        if waits.iter_mut().any(|wait| wait.as_mut().poll(cx).is_ready()) { Poll::Ready(()) } else { Poll::Pending }
     })
     .await;
 }

@@ -223,9 +223,8 @@ impl<'e> Exchange<'e> {
                 (_, true) => stream.poll_write(cx, ours),
                 _ => stream.poll_write_vectored(cx, &[IoSlice::new(ours), IoSlice::new(theirs)]),
             };
-            let count = match std::task::ready!(written) {
-                Ok(count @ 1..) => count,
-                _ => return Poll::Ready(Err(Broken::ClientGone)),
+            let Ok(count @ 1..) = std::task::ready!(written) else {
+                return Poll::Ready(Err(Broken::ClientGone));
             };
             self.seen = true;
             let from_ours = count.min(ours.len());

@@ -45,7 +45,7 @@ pub struct Expectations {
     pub skipping: bool,
     /// Answers of ours whose turn has come.
     pub ready: Vec<u8>,
-    /// Transaction status of the last ReadyForQuery.
+    /// Transaction status of the last `ReadyForQuery`.
     pub status: Option<u8>,
     /// An error of the unit itself was seen.
     pub failed: bool,
@@ -85,7 +85,7 @@ impl Expectations {
         self.queue.front() == Some(&Expect::Own)
     }
 
-    /// The server has sent a message of type `tag`; `status` is the byte of a ReadyForQuery. `None`: nothing of the kind
+    /// The server has sent a message of type `tag`; `status` is the byte of a `ReadyForQuery`. `None`: nothing of the kind
     /// can come now, and the connection cannot be understood any more.
     pub fn arrived(&mut self, tag: u8, status: u8) -> Option<Verdict> {
         let own = self.is_own();

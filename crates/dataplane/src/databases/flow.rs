@@ -268,12 +268,11 @@ fn answered_here(session: &mut Session, survey: &Survey<'_>) -> Option<Vec<u8>> 
     if plan.statements != 1 || session.status == FAILED || !session.pins.is_empty() {
         return None;
     }
-    let command = match name {
-        Some(name) => session.statements.remove(name.as_bytes()).map(|_| "DEALLOCATE")?,
-        None => {
-            session.statements.clear();
-            "DEALLOCATE ALL"
-        }
+    let command = if let Some(name) = name {
+        session.statements.remove(name.as_bytes()).map(|_| "DEALLOCATE")?
+    } else {
+        session.statements.clear();
+        "DEALLOCATE ALL"
     };
     let mut answer = Vec::new();
     to_client::command_complete(&mut answer, command);

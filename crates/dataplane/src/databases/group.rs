@@ -14,11 +14,13 @@ use super::auth::password::Secret;
 use super::backend::{Encryption, Endpoint, Login};
 use super::causal::Sample;
 use super::clients::Clients;
+use super::monitor::History;
 use super::node::Node;
 use super::plan::{Plans, Queue};
 use super::pool::Limits;
 use super::statement::Statements;
 use super::user::User;
+use crate::clock::now_us;
 use crate::error::Error;
 use crate::metrics::{Counter, Sharded};
 use crate::net::address::Address;
@@ -58,6 +60,8 @@ pub struct Group {
     pub changed: Notify,
     pub counters: Sharded<Counters>,
     known_parameters: Mutex<HashMap<ParametersKey, Vec<(String, String)>>>,
+    /// Where the present primary was when.
+    history: Mutex<History>,
 }
 
 /// User, database, and the mark of the settings.
@@ -107,6 +111,7 @@ impl Group {
             changed: Notify::new(),
             counters: Sharded::new(threads),
             known_parameters: Mutex::default(),
+            history: Mutex::default(),
         })
     }
 
@@ -128,7 +133,11 @@ impl Group {
                 member.node.begin_epoch();
             }
         }
+        let is_promotion = !same_node(before.primary(), view.primary());
         self.view.store(Arc::new(view));
+        if is_promotion {
+            *self.history() = History::default();
+        }
         self.known_parameters().clear();
         self.changed.notify_waiters();
     }
@@ -144,6 +153,20 @@ impl Group {
             known.clear();
         }
         known.insert((login.user.clone(), login.database.clone(), mark), parameters.to_vec());
+    }
+
+    /// Takes note of where the primary is.
+    pub fn note_position(&self, sample: Sample) {
+        self.history().note(sample.begun_us, sample.position);
+    }
+
+    /// For how long a node at `position` has lacked something that the primary had.
+    pub fn lag_ms(&self, position: u64) -> u64 {
+        self.history().lag_us(position, now_us()) / 1000
+    }
+
+    fn history(&self) -> MutexGuard<'_, History> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn known_parameters(&self) -> MutexGuard<'_, HashMap<ParametersKey, Vec<(String, String)>>> {
@@ -174,29 +197,37 @@ impl Group {
     pub fn facts(&self) -> Value {
         let view = self.view();
         let newest = view.primary_sample().position;
-        let nodes: Vec<Value> = view.members.iter().map(|member| node_facts(member, newest)).collect();
+        let nodes: Vec<Value> = view.members.iter().map(|member| self.node_facts(member, newest)).collect();
         let counts: Map<String, Value> =
             self.counts().into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
         json!({"name": self.name, "clients": self.clients.len(), "counts": counts, "nodes": nodes})
     }
+
+    fn node_facts(&self, member: &Member, newest: u64) -> Value {
+        let node = &member.node;
+        let sample = node.vitals.sample();
+        let position = sample.answer.map_or(0, |answer| answer.position);
+        let usages: Vec<_> = node.pools().iter().map(|pool| pool.usage()).collect();
+        json!({
+            "name": node.name,
+            "reachable": sample.is_reachable(),
+            "position": position,
+            "lag_bytes": newest.saturating_sub(position),
+            "lag_ms": sample.answer.map(|answer| self.lag_ms(answer.position)),
+            "connections": usages.iter().map(|usage| usage.open).sum::<usize>(),
+            "in_use": node.in_use.load(Ordering::Relaxed),
+            "waiting": usages.iter().map(|usage| usage.waiting).sum::<usize>(),
+            "requests_total": node.requests.get(),
+        })
+    }
 }
 
-fn node_facts(member: &Member, newest: u64) -> Value {
-    let node = &member.node;
-    let sample = node.vitals.sample();
-    let position = sample.answer.map_or(0, |answer| answer.position);
-    let usages: Vec<_> = node.pools().iter().map(|pool| pool.usage()).collect();
-    json!({
-        "name": node.name,
-        "reachable": sample.is_reachable(),
-        "position": position,
-        "lag_bytes": newest.saturating_sub(position),
-        "lag_ms": sample.answer.and_then(|answer| answer.lag_ms),
-        "connections": usages.iter().map(|usage| usage.open).sum::<usize>(),
-        "in_use": node.in_use.load(Ordering::Relaxed),
-        "waiting": usages.iter().map(|usage| usage.waiting).sum::<usize>(),
-        "requests_total": node.requests.get(),
-    })
+fn same_node(one: Option<&Arc<Node>>, other: Option<&Arc<Node>>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+        (None, None) => true,
+        _ => false,
+    }
 }
 
 fn endpoint(node: &DatabaseNode) -> Result<Endpoint, String> {
@@ -266,7 +297,7 @@ impl View {
     }
 
     /// A replica that has replayed `position`, chosen by the policy. `avoid` are those that have just failed.
-    pub fn replica(&self, position: u64, avoid: &[Arc<Node>]) -> Option<&Arc<Node>> {
+    pub fn replica(&self, group: &Group, position: u64, avoid: &[Arc<Node>]) -> Option<&Arc<Node>> {
         let reads = &self.settings.reads;
         let newest = self.primary_sample().position;
         let limit = u32::try_from(self.limits.connections_max).unwrap_or(u32::MAX);
@@ -281,9 +312,7 @@ impl View {
                 let fit = *role == DatabaseRole::Replica
                     && answer.position >= position
                     && (reads.lag_max_bytes == 0 || lag_bytes <= reads.lag_max_bytes)
-                    && (reads.lag_max_ms == 0
-                        || lag_bytes == 0
-                        || answer.lag_ms.is_some_and(|lag| lag <= reads.lag_max_ms))
+                    && (reads.lag_max_ms == 0 || lag_bytes == 0 || group.lag_ms(answer.position) <= reads.lag_max_ms)
                     && !avoid.iter().any(|other| Arc::ptr_eq(other, node));
                 if fit {
                     let in_flight = node.in_use.load(Ordering::Relaxed);

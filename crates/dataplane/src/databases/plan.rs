@@ -286,8 +286,8 @@ impl Queue {
     /// Statements without a plan, for the planner; waits up to `wait` for the first.
     pub fn wanted_within(&self, wait: Duration) -> Vec<(u64, String)> {
         let wanted = self.lock();
-        let waited = self.asked.wait_timeout_while(wanted, wait, |wanted| wanted.waiting.is_empty());
-        let (mut wanted, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let found = self.asked.wait_timeout_while(wanted, wait, |wanted| wanted.waiting.is_empty());
+        let (mut wanted, _) = found.unwrap_or_else(PoisonError::into_inner);
         let taken: Vec<_> = wanted.waiting.drain(..).collect();
         let told = taken.iter().map(|entry| (entry.id, entry.text.to_string())).collect();
         wanted.given.extend(taken.into_iter().map(|entry| (entry.id, entry)));

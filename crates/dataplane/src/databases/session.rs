@@ -75,7 +75,7 @@ impl Session {
     }
 
     pub fn situation(&self, split: bool) -> Situation {
-        let value = |name| self.settings.get(name).and_then(|statement| last_word(statement));
+        let value = |name| self.settings.get(name).and_then(last_word);
         Situation {
             split,
             reads_only: value("default_transaction_read_only").is_some_and(|value| is_true(&value)),
@@ -149,7 +149,7 @@ impl Session {
                 None => self.keep("trimaran.after set by a parameter"),
             },
             Effect::Set { name, to_default: true, .. } | Effect::Reset { name: Some(name) } => {
-                self.reset(name, connection)
+                self.reset(name, connection);
             }
             Effect::Set { name, sql, .. } => match sql {
                 Some(sql) if self.settings.len() < SETTINGS_MAX => {

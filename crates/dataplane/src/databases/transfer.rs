@@ -109,22 +109,25 @@ impl Inbox {
 mod tests {
     use proptest::collection::vec;
     use proptest::prelude::*;
-    use tokio::io::duplex;
+    use tokio::net::UnixStream;
     use tokio::task::spawn;
 
     use super::*;
 
-    /// Sends `wire` through a pipe that holds `room` bytes, and then ends; what an inbox made of it.
-    fn received(wire: Vec<u8>, room: usize, first: usize) -> (Vec<Vec<u8>>, ReadError) {
-        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
-            let (near, far) = duplex(room);
+    /// Sends `wire` in parts of `part` bytes, and then ends; what an inbox made of it.
+    fn received(wire: Vec<u8>, part: usize, first: usize) -> (Vec<Vec<u8>>, ReadError) {
+        tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap().block_on(async {
+            let (near, far) = UnixStream::pair().unwrap();
             let (first, later) = (wire[..first].to_vec(), wire[first..].to_vec());
             let sender = spawn(async move {
-                let mut stream = Stream::Pipe(far);
-                // The receiver may have heard enough.
-                let _ = write_all(&mut stream, &later).await;
+                let mut stream = Stream::Unix(far);
+                for part in later.chunks(part) {
+                    // The receiver may have heard enough.
+                    let _ = write_all(&mut stream, part).await;
+                    tokio::task::yield_now().await;
+                }
             });
-            let (mut inbox, mut stream) = (Inbox::new(first, 20_000), Stream::Pipe(near));
+            let (mut inbox, mut stream) = (Inbox::new(first, 20_000), Stream::Unix(near));
             let mut messages = Vec::new();
             let end = loop {
                 match inbox.next(&mut stream).await {
@@ -148,12 +151,12 @@ mod tests {
     proptest! {
         #[test]
         fn messages_arrive_whole_however_they_are_cut(
-            lengths in vec(prop_oneof![0..50_usize, 4000..9000_usize], 0..8), room in 1..6000_usize, first in 0..100_usize,
+            lengths in vec(prop_oneof![0..50_usize, 4000..9000_usize], 0..8), part in 1..6000_usize, first in 0..100_usize,
         ) {
             let sent: Vec<_> = lengths.into_iter().map(message).collect();
             let wire = sent.concat();
             let first = first.min(wire.len());
-            let (messages, end) = received(wire, room, first);
+            let (messages, end) = received(wire, part, first);
             prop_assert_eq!(messages, sent);
             prop_assert!(matches!(end, ReadError::Closed));
         }

@@ -1,13 +1,16 @@
 //! What is done for a group in the background: a monitor for each node, and old connections closed.
 
 use std::collections::HashMap;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
-use super::group::Group;
+use super::group::{Group, View};
 use super::monitor::{self, Pace};
 
 const TIDY: Duration = Duration::from_secs(1);
@@ -34,6 +37,24 @@ pub async fn keep(group: Arc<Group>) {
         }
         left.values().for_each(AbortHandle::abort);
         // Either is a reason to look again.
-        let _ = timeout(TIDY, group.changed.notified()).await;
+        let _ = timeout(TIDY, noting(&group, &view)).await;
     }
+}
+
+/// Takes note of every position of the primary, until the group changes.
+async fn noting(group: &Group, view: &View) {
+    let changed = group.changed.notified();
+    let following = async {
+        let Some(primary) = view.primary() else { return std::future::pending().await };
+        let mut attempts = primary.vitals.subscribe();
+        loop {
+            group.note_position(primary.sample());
+            if attempts.changed().await.is_err() {
+                return;
+            }
+        }
+    };
+    let (mut changed, mut following) = (pin!(changed), pin!(following));
+    poll_fn(|cx| if changed.as_mut().poll(cx).is_ready() { Poll::Ready(()) } else { following.as_mut().poll(cx) })
+        .await;
 }

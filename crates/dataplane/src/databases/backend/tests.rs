@@ -2,8 +2,8 @@
 
 use std::future::Future;
 
-use tokio::io::duplex;
 use tokio::net::TcpListener;
+use tokio::net::UnixStream;
 use tokio::task::spawn;
 
 use super::super::protocol::messages::to_client::{self, TransactionStatus};
@@ -140,9 +140,9 @@ fn a_server_that_floods_the_login_is_refused() {
 
 /// A session on a server that answers each message with the next of `answers`, and then goes on listening.
 fn session(answers: Vec<Vec<u8>>) -> Session {
-    let (near, far) = duplex(1 << 20);
+    let (near, far) = UnixStream::pair().unwrap();
     spawn(async move {
-        let mut stream = Stream::Pipe(far);
+        let mut stream = Stream::Unix(far);
         for answer in answers {
             if read_message(&mut stream, 10_000).await.is_err() {
                 return;
@@ -151,7 +151,7 @@ fn session(answers: Vec<Vec<u8>>) -> Session {
         }
         let _ = read_message(&mut stream, 10_000).await;
     });
-    let stream = Stream::Pipe(near);
+    let stream = Stream::Unix(near);
     let (parameters, secret, rest) = (Vec::new(), Vec::new(), Vec::new());
     Session::new(Connected { stream, parameters, process: 0, secret, minor: 0, rest })
 }
