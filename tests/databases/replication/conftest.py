@@ -6,13 +6,14 @@ import asyncio
 import json
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psycopg
+import pytest
 from trimaran.config.model import Database
 from trimaran.databases.group import DatabaseGroup, MemberState
 from trimaran.journal import Journal
@@ -93,11 +94,25 @@ async def running(state: Path, **settings: Any) -> AsyncIterator[Watched]:
         await group.stop()
 
 
+def data_of(state: Path, directory: str) -> Path:
+    """The data directory of the node in `databases/DIRECTORY`; under root it is elsewhere."""
+    own = state / "databases" / directory
+    return Path(json.loads((own / "node.json").read_text())["home"] or own) / "data"
+
+
 def remove_homes(state: Path) -> None:
     """Under root the data is elsewhere."""
     for record in state.glob("databases/*/node.json"):
         if home := json.loads(record.read_text())["home"]:
             shutil.rmtree(Path(home).parent, ignore_errors=True)
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Iterator[Path]:
+    """A state directory of its own."""
+    directory = tmp_path / "state"
+    yield directory
+    remove_homes(directory)
 
 
 class Writers:

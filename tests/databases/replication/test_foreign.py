@@ -16,7 +16,7 @@ from trimaran.databases.postgres import EmbeddedNode
 from trimaran.errors import DatabaseError
 from trimaran.journal import Journal
 
-from tests.databases.replication.conftest import Watched, Writers, remove_homes, running
+from tests.databases.replication.conftest import Watched, Writers, running
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -59,16 +59,15 @@ async def others(state: Path, login: str = "trimaran", **settings: Any) -> Async
             yield theirs, watched
     finally:
         await theirs.stop()
-        remove_homes(state)
 
 
 def _quiet(line: str) -> None:
     """What the nodes of others report is not ours to show."""
 
 
-def test_roles_are_found_and_a_promotion_by_others_is_followed(tmp_path: Path) -> None:
+def test_roles_are_found_and_a_promotion_by_others_is_followed(empty: Path) -> None:
     async def run() -> None:
-        async with others(tmp_path / "state") as (theirs, watched):
+        async with others(empty) as (theirs, watched):
             assert watched.group.writable == "main-2"
             await watched.until(lambda: watched.names("replica") == ["main-1"], "the replica is seen as one")
             await watched.until(lambda: watched.state("main-1").lag_bytes == 0, "lag is seen")
@@ -84,18 +83,18 @@ def test_roles_are_found_and_a_promotion_by_others_is_followed(tmp_path: Path) -
     asyncio.run(run())
 
 
-def test_an_app_login_without_rights_is_enough_to_follow(tmp_path: Path) -> None:
+def test_an_app_login_without_rights_is_enough_to_follow(empty: Path) -> None:
     async def run() -> None:
-        async with others(tmp_path / "state", login="app") as (_, watched):
+        async with others(empty, login="app") as (_, watched):
             assert watched.group.writable == "main-2"
             await watched.until(lambda: watched.names("replica") == ["main-1"], "the replica is seen as one")
 
     asyncio.run(run())
 
 
-def test_failover_where_it_is_allowed_loses_no_commit(tmp_path: Path) -> None:
+def test_failover_where_it_is_allowed_loses_no_commit(empty: Path) -> None:
     async def run() -> None:
-        async with others(tmp_path / "state", failover=True) as (theirs, watched):
+        async with others(empty, failover=True) as (theirs, watched):
             await watched.whole(replicas=1)
             async with Writers(watched) as writers:
                 await theirs.primary.kill()
@@ -112,10 +111,10 @@ def test_failover_where_it_is_allowed_loses_no_commit(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
-def test_no_primary_is_said_with_what_each_node_answers(tmp_path: Path) -> None:
+def test_no_primary_is_said_with_what_each_node_answers(empty: Path) -> None:
     async def run() -> None:
         dsns = ("postgresql://app@127.0.0.1:1/app", "postgresql://app@127.0.0.1:2/app")
-        group = DatabaseGroup("main", Database(nodes=dsns), tmp_path, Journal())
+        group = DatabaseGroup("main", Database(nodes=dsns), empty, Journal())
         with pytest.raises(DatabaseError, match=r"main-1 .*refused.*main-2 .*refused"):
             await group.start(_quiet)
 

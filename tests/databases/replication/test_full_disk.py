@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.databases.replication.conftest import Writers, remove_homes, running
+from tests.databases.replication.conftest import Writers, data_of, running
 
 pytestmark = [
     pytest.mark.timeout(240),
@@ -19,17 +17,14 @@ pytestmark = [
 ]
 
 
-def test_a_primary_without_room_hands_over_and_loses_nothing(tmp_path: Path) -> None:
-    state = tmp_path / "state"
-
+def test_a_primary_without_room_hands_over_and_loses_nothing(empty: Path) -> None:
     async def prepare() -> Path:
-        async with running(state, replicas=2) as watched:
+        async with running(empty, replicas=2) as watched:
             await watched.whole(replicas=2)
-        own = state / "databases" / "main"
-        return Path(json.loads((own / "node.json").read_text())["home"] or own) / "data"
+        return data_of(empty, "main")
 
     async def run(data: Path) -> None:
-        async with running(state, replicas=2) as watched:
+        async with running(empty, replicas=2) as watched:
             await watched.whole(replicas=2)
             assert watched.group.writable == "main-1"
             async with Writers(watched) as writers:
@@ -44,7 +39,6 @@ def test_a_primary_without_room_hands_over_and_loses_nothing(tmp_path: Path) -> 
     data.rename(kept)
     data.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512m", "tmpfs", str(data)], check=False).returncode != 0:
-        shutil.rmtree(data.parent.parent)
         pytest.skip("this machine lets nobody mount")
     try:
         owner = kept.stat()
@@ -54,7 +48,6 @@ def test_a_primary_without_room_hands_over_and_loses_nothing(tmp_path: Path) -> 
         asyncio.run(run(data))
     finally:
         subprocess.run(["umount", "--lazy", str(data)], check=True)
-        remove_homes(state)
 
 
 def _fill(file: Path) -> None:

@@ -17,7 +17,7 @@ from trimaran.databases.group import DatabaseGroup
 from trimaran.errors import DatabaseError
 from trimaran.journal import Journal
 
-from tests.databases.replication.conftest import Watched, Writers, remove_homes, running
+from tests.databases.replication.conftest import Watched, Writers, data_of, remove_homes, running
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -200,12 +200,11 @@ def test_a_kill_of_everything_loses_nothing(state: Path) -> None:
     assert found >= acknowledged
 
 
-def test_asynchronous_groups_lose_what_a_replica_has_not_got(tmp_path: Path) -> None:
+def test_asynchronous_groups_lose_what_a_replica_has_not_got(empty: Path) -> None:
     """The control of the tests above: the same check finds a loss where there is one."""
 
     async def run() -> None:
-        state = tmp_path / "state"
-        async with running(state, replicas=1, synchronous=False) as watched:
+        async with running(empty, replicas=1, synchronous=False) as watched:
             await watched.whole(replicas=1)
             old = watched.primary
             await watched.execute("CREATE TABLE written (number bigint PRIMARY KEY)")
@@ -218,21 +217,17 @@ def test_asynchronous_groups_lose_what_a_replica_has_not_got(tmp_path: Path) -> 
                 os.kill(old.pid, signal.SIGKILL)
                 await watched.until(lambda: watched.group.writable == "main-2", "the replica takes over")
             assert await writers.lost() != set()
-        remove_homes(state)
 
     asyncio.run(run())
 
 
-def test_damaged_data_is_named_and_left_alone(tmp_path: Path) -> None:
-    state = tmp_path / "state"
-
+def test_damaged_data_is_named_and_left_alone(empty: Path) -> None:
     async def run() -> None:
-        async with running(state, replicas=1) as watched:
+        async with running(empty, replicas=1) as watched:
             await watched.whole(replicas=1)
-        home = Path(json.loads((state / "databases" / "main-2" / "node.json").read_text())["home"] or "")
-        data = (home if home.name else state / "databases" / "main-2") / "data"
+        data = data_of(empty, "main-2")
         (data / "PG_VERSION").unlink()
-        async with running(state, replicas=1) as watched:
+        async with running(empty, replicas=1) as watched:
             said = " ".join(watched.reports)
             assert f"{data}: this is not a complete PostgreSQL data directory" in said
             assert watched.group.writable == "main-1"
@@ -240,47 +235,37 @@ def test_damaged_data_is_named_and_left_alone(tmp_path: Path) -> None:
         assert (data / "global" / "pg_control").exists(), "nothing was removed"
 
     asyncio.run(run())
-    remove_homes(state)
 
 
-def test_a_primary_with_damaged_data_is_replaced_at_the_start(tmp_path: Path) -> None:
-    state = tmp_path / "state"
-
+def test_a_primary_with_damaged_data_is_replaced_at_the_start(empty: Path) -> None:
     async def run() -> None:
-        async with running(state, replicas=2) as watched:
+        async with running(empty, replicas=2) as watched:
             await watched.whole(replicas=2)
             await watched.execute("CREATE TABLE t AS SELECT 42 AS x")
-        home = Path(
-            json.loads((state / "databases" / "main" / "node.json").read_text())["home"] or state / "databases" / "main"
-        )
-        (home / "data" / "PG_VERSION").unlink()
-        async with running(state, replicas=2) as watched:
+        data = data_of(empty, "main")
+        (data / "PG_VERSION").unlink()
+        async with running(empty, replicas=2) as watched:
             assert watched.group.writable in ("main-2", "main-3")
             assert await watched.execute("SELECT x FROM t") == [(42,)]
             assert any("this is not a complete PostgreSQL data directory" in line for line in watched.reports)
-        assert (home / "data" / "global" / "pg_control").exists(), "nothing was removed"
+        assert (data / "global" / "pg_control").exists(), "nothing was removed"
 
     asyncio.run(run())
-    remove_homes(state)
 
 
-def test_two_directories_that_both_claim_the_role_are_not_chosen_between(tmp_path: Path) -> None:
-    state = tmp_path / "state"
-
+def test_two_directories_that_both_claim_the_role_are_not_chosen_between(empty: Path) -> None:
     async def run() -> None:
-        async with running(state, replicas=1) as watched:
+        async with running(empty, replicas=1) as watched:
             await watched.whole(replicas=1)
-        own = state / "databases"
+        own = empty / "databases"
         (own / "main" / "group.json").unlink()
         for name in ("main", "main-2"):
-            home = Path(json.loads((own / name / "node.json").read_text())["home"] or own / name)
-            (home / "data" / "standby.signal").unlink(missing_ok=True)
-        group = DatabaseGroup("main", Database(replicas=1), state, Journal())
+            (data_of(empty, name) / "standby.signal").unlink(missing_ok=True)
+        group = DatabaseGroup("main", Database(replicas=1), empty, Journal())
         with pytest.raises(DatabaseError, match="main-1 and main-2 both were primary"):
             await group.start(lambda line: None)
 
     asyncio.run(run())
-    remove_homes(state)
 
 
 async def _eventually_reads(watched: Watched, dsn: str, statement: str, value: object) -> None:
