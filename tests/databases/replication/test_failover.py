@@ -11,6 +11,7 @@ from trimaran.databases.replication.failover import (
     Decision,
     Fence,
     HoldWrites,
+    Keep,
     Nothing,
     Promote,
     Rejoin,
@@ -143,7 +144,9 @@ def test_a_wedged_primary_without_a_successor_is_not_touched() -> None:
     memory = replace(WELL, failures={"a": 9})
     wedged = primary(reachable=False, trouble="does not answer")
     decision = ask(wedged, replica("b"), replica("c", reachable=False), memory=memory)
-    assert (decision.action, decision.writable) == (HoldWrites(), None)
+    assert (decision.action, decision.writable) == (Keep("a"), "a")
+    alone = ask(wedged, memory=memory)
+    assert (alone.action, alone.writable) == (Keep("a"), "a"), "it may only be slow"
 
 
 def test_nobody_is_promoted_while_the_primary_is_being_started() -> None:
@@ -289,6 +292,16 @@ def test_others_promote_and_are_followed() -> None:
     decision = ask(gone, primary("b", timeline=2), replica("c"), memory=memory, rules=FOREIGN)
     assert (decision.action, decision.writable) == (Adopt("b"), "b")
     assert decision.memory.timeline == 2
+
+
+def test_a_later_primary_ends_a_promotion_that_hangs() -> None:
+    memory = Memory("b", timeline=1, promoting=True)
+    gone = replica("b", process="unknown", reachable=False)
+    old = primary("a", process="unknown", timeline=1)
+    rules = replace(FOREIGN, failover=True)
+    assert ask(old, gone, replica("c"), memory=memory, rules=rules).action == HoldWrites(), "not the old one again"
+    decision = ask(old, gone, primary("c", process="unknown", timeline=2), memory=memory, rules=rules)
+    assert (decision.action, decision.writable, decision.memory.promoting) == (Adopt("c"), "c", False)
 
 
 def test_a_second_primary_on_the_same_timeline_does_not_take_over() -> None:

@@ -50,6 +50,13 @@ class HoldWrites:
 
 
 @dataclass(frozen=True, slots=True)
+class Keep:
+    """Leave the role where it is, though the node does not answer: it may only be slow, and nobody can take over."""
+
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
 class Fence:
     """Make sure that the node acknowledges nothing more."""
 
@@ -102,7 +109,7 @@ class Synchronous:
     names: frozenset[str]
 
 
-Action = Nothing | HoldWrites | Fence | Promote | Adopt | Repoint | Rejoin | Restart | Synchronous
+Action = Nothing | HoldWrites | Keep | Fence | Promote | Adopt | Repoint | Rejoin | Restart | Synchronous
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,13 +124,15 @@ class Decision:
 def decide(now_s: float, facts: Facts, memory: Memory, rules: Rules) -> Decision:
     """One step. The caller keeps `memory` (on disk before it acts), acts, and asks again with new facts."""
     memory = _count_failures(facts, memory)
-    if memory.promoting:
-        return _finish_promotion(now_s, facts, memory, rules)
     other = _promoted_elsewhere(facts, memory, rules)
     if other is not None:
         reason = f"it is a primary on timeline {other.timeline}, and {memory.primary} is none on a later one"
-        known = replace(memory, primary=other.name, timeline=other.timeline, told=frozenset(), guard=None, mark=None)
+        known = replace(
+            memory, primary=other.name, timeline=other.timeline, promoting=False, told=UNKNOWN, guard=None, mark=None
+        )
         return Decision(Adopt(other.name), reason, other.name, known)
+    if memory.promoting:
+        return _finish_promotion(now_s, facts, memory, rules)
     primary = facts[memory.primary]
     failure = _failure(primary, memory, rules)
     if failure is None:
@@ -167,7 +176,7 @@ def _promoted_elsewhere(facts: Facts, memory: Memory, rules: Rules) -> NodeFacts
         return None
     best = max(found, key=lambda node: (node.timeline, node.name))
     ours = facts[memory.primary]
-    lost = ours.in_recovery is True or memory.failures[ours.name] >= rules.failures
+    lost = not memory.promoting and (ours.in_recovery is True or memory.failures[ours.name] >= rules.failures)
     if best.timeline > memory.timeline or (not rules.own and lost and best.timeline >= memory.timeline):
         return best
     return None
@@ -232,6 +241,8 @@ def _candidate(facts: Facts, memory: Memory, rules: Rules) -> tuple[NodeFacts | 
 
 
 def _restart_or_hold(now_s: float, primary: NodeFacts, memory: Memory, rules: Rules, reason: str) -> Decision:
+    if rules.own and primary.process != "exited" and not primary.reachable and not memory.promoting:
+        return Decision(Keep(primary.name), reason, primary.name, memory)
     if not rules.own or primary.process != "exited":
         return Decision(HoldWrites(), reason, None, memory)
     if now_s < memory.attempt_at_s.get(primary.name, now_s):
@@ -326,7 +337,8 @@ def _synchronous(now_s: float, facts: Facts, memory: Memory, rules: Rules) -> De
     known = replace(memory, told=live, guard=guard, mark=None)
     gone = sorted(memory.told - live - UNKNOWN)
     if not live:
-        lost = f"{' and '.join(gone)} is gone" if gone else "synchronous = false"
+        nobody = "no replica keeps up" if rules.synchronous else "synchronous = false"
+        lost = f"{' and '.join(gone)} is gone" if gone else nobody
         reason = f"{lost}: commits are acknowledged without a replica, and the primary's disk alone has them"
     else:
         added = sorted(live - memory.told)

@@ -20,6 +20,7 @@ from .failover import (
     Decision,
     Fence,
     HoldWrites,
+    Keep,
     Nothing,
     Promote,
     Rejoin,
@@ -119,7 +120,7 @@ class Loop:
                 self.memory = replace(self.memory, told=UNKNOWN)
             await asyncio.sleep(self._interval_s)
         await self._publish()
-        return isinstance(decision.action, Nothing | HoldWrites | Rejoin | Restart)
+        return isinstance(decision.action, Nothing | HoldWrites | Keep | Rejoin | Restart)
 
     async def close(self) -> None:
         """Gives up what is under way and lets go of all connections."""
@@ -187,7 +188,7 @@ class Loop:
                 self.in_background(node, "copying" if copy else "joining", work)
             case Restart(node):
                 self.in_background(node, "starting", self._restart(node))
-            case Nothing() | HoldWrites():
+            case Nothing() | HoldWrites() | Keep():
                 pass
 
     async def _restart(self, name: str) -> None:
@@ -202,7 +203,7 @@ class Loop:
             self._told = ("", "")
             return
         said, now = (name, decision.reason), time.monotonic()
-        if isinstance(decision.action, HoldWrites) and (
+        if isinstance(decision.action, HoldWrites | Keep) and (
             said == self._told or (name == self._told[0] and now - self._told_at_s < _TOLD_AGAIN_S)
         ):
             return
@@ -256,6 +257,8 @@ def _named(decision: Decision) -> str:
             return ""
         case HoldWrites():
             return "hold writes"
+        case Keep(node):
+            return f"keep {node}"
         case Fence(node):
             return f"fence {node}"
         case Promote(node):
