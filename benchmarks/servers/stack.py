@@ -5,7 +5,9 @@
 The app is Django's hello (`hello.py`): 1 KiB, four pieces of middleware, no database. One server process with four threads
 everywhere. `trimaran run` is the product as it is started, supervisor, gateway, health checks and status page; gunicorn has one
 gthread worker behind one worker of nginx, over a Unix socket as ours. All processes of an arrangement share one core, the load
-generator (h2load, kept connections without pipelining) has another. CPU time is that of all of them, user and system.
+generator (h2load, kept connections without pipelining) has another. By default the gateway gives a WSGI server no more
+requests than it has threads and queues the rest; one arrangement lets it send them all, which shows what that costs. CPU
+time is that of all processes, user and system.
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ APP = "django_wsgi()"
 CONNECTIONS = 16
 GOAL_OF_NGINX, GOAL_ADDED_US = 0.55, 15.0
 BASE = "nginx + gunicorn gthread"
+UNQUEUED = "trimaran run with all requests at the server"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,7 @@ def run(rounds: int, seconds: float) -> list[str]:
     arrangements: dict[str, Start] = {
         "trimaran run, uvicorn": lambda: trimaran("uvicorn"),
         "trimaran run, granian": lambda: trimaran("granian"),
+        f"{UNQUEUED}, uvicorn": lambda: trimaran("uvicorn", CONNECTIONS),
         "app server alone, uvicorn": lambda: alone("uvicorn"),
         "app server alone, granian": lambda: alone("granian"),
     }
@@ -89,7 +93,11 @@ def run(rounds: int, seconds: float) -> list[str]:
     for name, own in samples.items():
         cpu = [each for each, _ in own]
         of_base = _compared(samples, name, BASE, lambda mine, other: mine / other, ".2f")
-        bare = name.replace("trimaran run", "app server alone").replace(BASE, "gunicorn gthread alone")
+        bare = (
+            name.replace(UNQUEUED, "trimaran run")
+            .replace("trimaran run", "app server alone")
+            .replace(BASE, "gunicorn gthread alone")
+        )
         added = _compared(samples, name, bare, lambda mine, other: mine - other, ".1f") if bare != name else "-"
         spread = f"**{statistics.median(cpu):.1f}** ({min(cpu):.1f} to {max(cpu):.1f})"
         lines.append(f"| {name} | {spread} | {of_base} | {added} | {statistics.median(rate for _, rate in own):,.0f} |")
@@ -113,8 +121,8 @@ def _compared(
 
 
 @contextlib.contextmanager
-def trimaran(engine: str) -> Iterator[Stack]:
-    """`trimaran run` with one server and one gateway thread."""
+def trimaran(engine: str, in_flight_max: int = 0) -> Iterator[Stack]:
+    """`trimaran run` with one server and one gateway thread; in_flight_max 0 is the server's threads, the default."""
     with tempfile.TemporaryDirectory(prefix="trimaran-bench-") as name:
         directory = Path(name)
         port = free_port()
@@ -132,6 +140,7 @@ interface = "wsgi"
 engine = "{engine}"
 count = "1"
 threads = {app_servers.THREADS}
+in_flight_max = {in_flight_max}
 """
         )
         command = [

@@ -274,7 +274,7 @@ fn prequal_prefers_the_fastest_cold_server() {
     let policy = build(&PolicySettings::Prequal { quantile: 0.84 }, 4);
     let mut chance = Chance::seeded(1);
     let mut pick = |in_flight: [u32; 4]| {
-        policy.pick(&with_latencies(loads(&in_flight), &[40_000.0, 10_000.0, 20_000.0, 30_000.0]), None, &mut chance)
+        policy.pick(&with_latencies(loads(&in_flight), &[40_000.0, 10_000.0, 20_000.0, 31_000.0]), None, &mut chance)
     };
     assert_eq!(pick([1, 1, 1, 1]), 1);
     // The fastest alone is ahead of the others, so it is hot.
@@ -291,9 +291,9 @@ fn prequal_with_quantile_zero_looks_at_load_only() {
 }
 
 #[test]
-fn prequal_takes_latencies_within_a_tenth_as_equal() {
+fn prequal_takes_latencies_within_a_half_as_equal() {
     let policy = build(&PolicySettings::Prequal { quantile: 1.0 }, 3);
-    let candidates = with_latencies(loads(&[2, 1, 0]), &[10_000.0, 10_900.0, 20_000.0]);
+    let candidates = with_latencies(loads(&[2, 1, 0]), &[10_000.0, 14_900.0, 15_100.0]);
     assert_eq!(counts(&*policy, &candidates, 100), [0, 100, 0]);
 }
 
@@ -301,7 +301,7 @@ fn prequal_takes_latencies_within_a_tenth_as_equal() {
 fn prequal_samples_a_large_pool() {
     let mut candidates = loads(&[1; 64]);
     for candidate in &mut candidates {
-        candidate.latency_us = 10_000.0 * (1.0 + candidate.index as f64);
+        candidate.latency_us = 10_000.0 * 2.0_f64.powf(candidate.index as f64);
     }
     let found = counts(&*build(&PolicySettings::Prequal { quantile: 0.84 }, 64), &candidates, 40_000);
     // The best of 64 is among a random 16 in a quarter of the picks, the second in a quarter of the rest.

@@ -6,8 +6,8 @@
 //! paper's pool size.
 //!
 //! Two rules are ours. The quantile is interpolated, so in a pool of four the one server that is ahead of the others is
-//! hot. And latencies within a tenth of the lowest count as equal, and then fewer in flight wins; else noise in
-//! the medians of equal servers would decide.
+//! hot. And latencies within half of the lowest count as equal, and then fewer in flight wins: a median of eight requests
+//! of mixed lengths is off by that much, and would lead requests past an idle server to a busy one.
 
 use super::{Chance, Load, Policy, Signal, lowest_latency};
 
@@ -15,7 +15,7 @@ use super::{Chance, Load, Policy, Signal, lowest_latency};
 const SEEN_MAX: usize = 16;
 
 /// Latencies up to this times the lowest are as good as it.
-const ALIKE: f64 = 1.1;
+const ALIKE: f64 = 1.5;
 
 /// The paper's default, 2^-0.25.
 pub(super) fn default_quantile() -> f64 {
