@@ -79,7 +79,8 @@ impl Session {
         Situation {
             split,
             reads_only: value("default_transaction_read_only").is_some_and(|value| is_true(&value)),
-            unusual: value("standard_conforming_strings").is_some_and(|value| !is_true(&value)),
+            unusual: value("standard_conforming_strings").is_some_and(|value| !is_true(&value))
+                || value("client_encoding").is_some_and(|value| hides_quotes(&value)),
         }
     }
 
@@ -282,6 +283,14 @@ fn last_word(statement: &str) -> Option<String> {
     Some(if is_call { words.next_back()? } else { last }.to_ascii_lowercase())
 }
 
+/// Whether the second byte of a character may look like ASCII in this encoding (PostgreSQL 18, section 23.3.1).
+fn hides_quotes(encoding: &str) -> bool {
+    let name: String = encoding.chars().filter(char::is_ascii_alphanumeric).collect();
+    let families = ["sjis", "shiftjis", "mskanji", "win932", "windows932", "big5", "win950", "windows950", "gbk", "win936"];
+    let more = ["windows936", "gb18030", "uhc", "win949", "windows949", "johab"];
+    families.iter().chain(&more).any(|family| name.starts_with(family))
+}
+
 fn is_true(value: &str) -> bool {
     matches!(value, "on" | "true" | "yes" | "1" | "t" | "y" | "tr" | "tru" | "ye")
 }
@@ -289,6 +298,14 @@ fn is_true(value: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn encodings_in_which_text_cannot_be_read_as_ascii() {
+        for (name, hides) in [("utf8", false), ("sql_ascii", false), ("latin1", false), ("euc_jp", false), ("sjis", true)] {
+            assert_eq!(hides_quotes(name), hides, "{name}");
+        }
+        assert!(hides_quotes("shift_jis_2004") && hides_quotes("gbk") && hides_quotes("big5"));
+    }
 
     #[test]
     fn values_at_the_end_of_statements() {

@@ -14,7 +14,12 @@ use super::exchange::Answer;
 use super::response::{Emission, Framing, Response};
 use super::upload::Upload;
 use super::upstream::Upstream;
+<<<<<<< HEAD
 use crate::buffer::{Buffer, LARGE, SMALL};
+=======
+use crate::buffer::{Buffer, SMALL};
+use crate::net::stream::Stream;
+>>>>>>> 55d94c1 (A short body goes to a lane without being copied behind its head)
 use crate::servers::pool::Slot;
 use crate::snapshot::Http;
 
@@ -50,6 +55,8 @@ enum Decoder {
 struct Outbound {
     head: Vec<u8>,
     head_sent: usize,
+    /// Whether writing two parts costs more than putting them together.
+    joins: bool,
     parts: VecDeque<Part>,
     waiting: usize,
     sent: u64,
@@ -77,8 +84,8 @@ impl Part {
 }
 
 impl Outbound {
-    fn new(head: Vec<u8>) -> Self {
-        Self { waiting: head.len(), head, head_sent: 0, parts: VecDeque::new(), sent: 0 }
+    fn new(head: Vec<u8>, joins: bool) -> Self {
+        Self { waiting: head.len(), head, head_sent: 0, joins, parts: VecDeque::new(), sent: 0 }
     }
 
     fn push(&mut self, part: Part) {
@@ -88,7 +95,7 @@ impl Outbound {
         }
         self.waiting += bytes.len();
         // A short body goes into the same buffer as the head: one plain write.
-        if self.head_sent == 0 && self.parts.is_empty() && self.head.len() + bytes.len() <= SMALL / 2 {
+        if self.joins && self.head_sent == 0 && self.parts.is_empty() && self.head.len() + bytes.len() <= SMALL / 2 {
             self.head.extend_from_slice(bytes);
         } else {
             self.parts.push_back(part);
@@ -324,7 +331,12 @@ pub async fn relay(
         patience_ms = http.stream_idle_timeout_ms;
     }
     let emission = response.emission;
+<<<<<<< HEAD
     let mut out = Outbound::new(head);
+=======
+    let large = emission == Emission::Verbatim && matches!(response.framing, Framing::Length(l) if l > SMALL as u64);
+    let mut out = Outbound::new(head, !matches!(client.stream, Stream::Lane(_)));
+>>>>>>> 55d94c1 (A short body goes to a lane without being copied behind its head)
     let mut from = Source {
         upstream,
         slot,
