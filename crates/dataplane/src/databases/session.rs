@@ -286,7 +286,8 @@ fn last_word(statement: &str) -> Option<String> {
 /// Whether the second byte of a character may look like ASCII in this encoding (PostgreSQL 18, section 23.3.1).
 fn hides_quotes(encoding: &str) -> bool {
     let name: String = encoding.chars().filter(char::is_ascii_alphanumeric).collect();
-    let families = ["sjis", "shiftjis", "mskanji", "win932", "windows932", "big5", "win950", "windows950", "gbk", "win936"];
+    let families =
+        ["sjis", "shiftjis", "mskanji", "win932", "windows932", "big5", "win950", "windows950", "gbk", "win936"];
     let more = ["windows936", "gb18030", "uhc", "win949", "windows949", "johab"];
     families.iter().chain(&more).any(|family| name.starts_with(family))
 }
@@ -301,7 +302,9 @@ mod tests {
 
     #[test]
     fn encodings_in_which_text_cannot_be_read_as_ascii() {
-        for (name, hides) in [("utf8", false), ("sql_ascii", false), ("latin1", false), ("euc_jp", false), ("sjis", true)] {
+        for (name, hides) in
+            [("utf8", false), ("sql_ascii", false), ("latin1", false), ("euc_jp", false), ("sjis", true)]
+        {
             assert_eq!(hides_quotes(name), hides, "{name}");
         }
         assert!(hides_quotes("shift_jis_2004") && hides_quotes("gbk") && hides_quotes("big5"));

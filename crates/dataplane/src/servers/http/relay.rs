@@ -14,12 +14,8 @@ use super::exchange::Answer;
 use super::response::{Emission, Framing, Response};
 use super::upload::Upload;
 use super::upstream::Upstream;
-<<<<<<< HEAD
 use crate::buffer::{Buffer, LARGE, SMALL};
-=======
-use crate::buffer::{Buffer, SMALL};
 use crate::net::stream::Stream;
->>>>>>> 55d94c1 (A short body goes to a lane without being copied behind its head)
 use crate::servers::pool::Slot;
 use crate::snapshot::Http;
 
@@ -331,12 +327,7 @@ pub async fn relay(
         patience_ms = http.stream_idle_timeout_ms;
     }
     let emission = response.emission;
-<<<<<<< HEAD
-    let mut out = Outbound::new(head);
-=======
-    let large = emission == Emission::Verbatim && matches!(response.framing, Framing::Length(l) if l > SMALL as u64);
     let mut out = Outbound::new(head, !matches!(client.stream, Stream::Lane(_)));
->>>>>>> 55d94c1 (A short body goes to a lane without being copied behind its head)
     let mut from = Source {
         upstream,
         slot,
