@@ -1,6 +1,7 @@
 //! Reusable byte buffers. An idle connection holds none; a busy one borrows from its thread and gives back on drop.
 
 use std::cell::RefCell;
+use std::ops::{Deref, DerefMut};
 
 /// Enough for nearly every head and small body in one read.
 pub const SMALL: usize = 16 * 1024;
@@ -9,10 +10,53 @@ pub const LARGE: usize = 128 * 1024;
 /// Buffers of each size that a thread keeps for reuse.
 const KEPT_SMALL: usize = 256;
 const KEPT_LARGE: usize = 64;
+/// A response's head with a short body.
+const DRAFT: usize = 4 * 1024;
+const KEPT_DRAFTS: usize = 64;
 
 thread_local! {
     static SMALL_POOL: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
     static LARGE_POOL: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+    static DRAFT_POOL: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Bytes that are put together for one write soon after. Its memory is the thread's, and is used again.
+#[derive(Debug)]
+pub struct Draft(Vec<u8>);
+
+impl Default for Draft {
+    fn default() -> Self {
+        let store = DRAFT_POOL.with_borrow_mut(Vec::pop).unwrap_or_else(|| Vec::with_capacity(DRAFT));
+        Self(store)
+    }
+}
+
+impl Deref for Draft {
+    type Target = Vec<u8>;
+
+    fn deref(&self) -> &Vec<u8> {
+        &self.0
+    }
+}
+
+impl DerefMut for Draft {
+    fn deref_mut(&mut self) -> &mut Vec<u8> {
+        &mut self.0
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        let mut store = std::mem::take(&mut self.0);
+        // A thread that is ending has no pool any more; the memory is then simply freed.
+        let _ = DRAFT_POOL.try_with(|pool| {
+            let mut pool = pool.borrow_mut();
+            if pool.len() < KEPT_DRAFTS && store.capacity() <= SMALL {
+                store.clear();
+                pool.push(store);
+            }
+        });
+    }
 }
 
 /// A fixed store with a filled part in the middle: bytes are read in at the end and taken at the start.

@@ -1,7 +1,7 @@
 //! Monotonic time as plain numbers, so that atomics can hold it and tests can hand it in.
 
 use std::sync::OnceLock;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 static START: OnceLock<Instant> = OnceLock::new();
 
@@ -13,6 +13,11 @@ pub fn now_us() -> u64 {
 /// Milliseconds since the first call of `now_us`.
 pub fn now_ms() -> u64 {
     now_us() / 1000
+}
+
+/// The instant that `now_us` called `us`.
+pub fn instant(us: u64) -> tokio::time::Instant {
+    (*START.get_or_init(Instant::now) + Duration::from_micros(us)).into()
 }
 
 /// Writes the current date as HTTP wants it (RFC 9110, section 5.6.7), for example `Sun, 06 Nov 1994 08:49:37 GMT`.

@@ -144,13 +144,13 @@ fn begin(accepted: Accepted, presence: Presence) {
             let client = Client::new(stream, peer, Arc::clone(&own_idle));
             if let Some(client) = serve(client, Arc::clone(&plane)).await {
                 let (stream, arrived) = client.into_parts();
-                http2::serve(stream, arrived, peer, own_idle, plane).await;
+                Box::pin(http2::serve(stream, arrived, peer, own_idle, plane)).await;
             }
-        } else if let Some(stream) = encrypted(stream, &plane).await {
+        } else if let Some(stream) = Box::pin(encrypted(stream, &plane)).await {
             let is_http2 = Tls::is_http2(&stream);
             let stream = Stream::Tls(Box::new(stream.into()));
             if is_http2 {
-                http2::serve(stream, None, peer, own_idle, plane).await;
+                Box::pin(http2::serve(stream, None, peer, own_idle, plane)).await;
             } else {
                 serve(Client::new(stream, peer, own_idle), plane).await;
             }

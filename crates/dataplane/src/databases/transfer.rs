@@ -109,15 +109,15 @@ impl Inbox {
 mod tests {
     use proptest::collection::vec;
     use proptest::prelude::*;
-    use tokio::net::UnixStream;
     use tokio::task::spawn;
 
     use super::*;
+    use crate::net::local::LocalStream;
 
     /// Sends `wire` in parts of `part` bytes, and then ends; what an inbox made of it.
     fn received(wire: Vec<u8>, part: usize, first: usize) -> (Vec<Vec<u8>>, ReadError) {
         tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap().block_on(async {
-            let (near, far) = UnixStream::pair().unwrap();
+            let (near, far) = LocalStream::pair().unwrap();
             let (first, later) = (wire[..first].to_vec(), wire[first..].to_vec());
             let sender = spawn(async move {
                 let mut stream = Stream::Unix(far);

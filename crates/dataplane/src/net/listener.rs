@@ -10,6 +10,7 @@ use std::sync::Arc;
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 use super::address::Address;
+use super::local::LocalStream;
 use super::network::canonical;
 use super::stream::Stream;
 use crate::error::Error;
@@ -121,7 +122,7 @@ impl Accepted {
     /// Joins the event loop of the calling thread.
     pub fn into_stream(self) -> io::Result<Stream> {
         if SockRef::from(&self.socket.as_fd()).domain()? == Domain::UNIX {
-            tokio::net::UnixStream::from_std(self.socket.into()).map(Stream::Unix)
+            LocalStream::new(self.socket.into()).map(Stream::Unix)
         } else {
             tokio::net::TcpStream::from_std(self.socket.into()).map(Stream::Tcp)
         }

@@ -2,6 +2,7 @@
 
 pub mod address;
 pub mod listener;
+pub mod local;
 pub mod network;
 pub mod proxy_protocol;
 pub mod stream;

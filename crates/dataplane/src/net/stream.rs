@@ -7,17 +7,18 @@ use std::task::{Context, Poll, Waker, ready};
 
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
 use super::address::Address;
+use super::local::LocalStream;
 use crate::buffer::Buffer;
 use crate::servers::http2::Lane;
 
 #[derive(Debug)]
 pub enum Stream {
     Tcp(TcpStream),
-    Unix(UnixStream),
+    Unix(LocalStream),
     /// One HTTP/2 stream after the other, each a request like any other.
     Lane(Lane),
     /// From a client or to a server: the stream knows which.
@@ -33,7 +34,7 @@ impl Stream {
                 stream.set_nodelay(true)?;
                 Ok(Self::Tcp(stream))
             }
-            Address::Unix(path) => UnixStream::connect(path).await.map(Self::Unix),
+            Address::Unix(path) => LocalStream::connect(path).await.map(Self::Unix),
         }
     }
 
@@ -42,7 +43,7 @@ impl Stream {
     pub fn into_this_loop(self) -> io::Result<Self> {
         match self {
             Self::Tcp(stream) => TcpStream::from_std(stream.into_std()?).map(Self::Tcp),
-            Self::Unix(stream) => UnixStream::from_std(stream.into_std()?).map(Self::Unix),
+            Self::Unix(stream) => stream.into_this_loop().map(Self::Unix),
             other => Ok(other),
         }
     }
@@ -57,7 +58,7 @@ impl Stream {
     pub fn poll_read_into(&mut self, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, into),
-            Self::Unix(stream) => Pin::new(stream).poll_read(cx, into),
+            Self::Unix(stream) => stream.poll_read(cx, into),
             Self::Tls(stream) => Pin::new(stream).poll_read(cx, into),
             Self::Lane(lane) => lane.poll_read(cx, into),
         }
@@ -87,7 +88,7 @@ impl Stream {
     pub fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Unix(stream) => stream.poll_write(cx, bytes),
             Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Lane(lane) => lane.poll_write(cx, bytes),
         }
@@ -104,7 +105,7 @@ impl Stream {
     pub fn poll_write_vectored(&mut self, cx: &mut Context<'_>, parts: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         match self {
             Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
-            Self::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
+            Self::Unix(stream) => stream.poll_write_vectored(cx, parts),
             Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
             Self::Lane(lane) => lane.poll_write_vectored(cx, parts),
         }
@@ -134,7 +135,7 @@ impl Stream {
         let mut byte = [MaybeUninit::uninit(); 1];
         let peeked = match self {
             Self::Tcp(stream) => SockRef::from(stream).peek(&mut byte),
-            Self::Unix(stream) => SockRef::from(stream).peek(&mut byte),
+            Self::Unix(stream) => SockRef::from(stream.socket()).peek(&mut byte),
             Self::Tls(_) => return false,
             Self::Lane(lane) => return lane.is_at_end(),
         };
@@ -149,7 +150,7 @@ impl Stream {
         // The peer may be gone already, which is as good.
         let _ = match self {
             Self::Tcp(stream) => SockRef::from(&*stream).shutdown(std::net::Shutdown::Write),
-            Self::Unix(stream) => SockRef::from(&*stream).shutdown(std::net::Shutdown::Write),
+            Self::Unix(stream) => SockRef::from(stream.socket()).shutdown(std::net::Shutdown::Write),
             Self::Lane(lane) => {
                 lane.finish_sending();
                 Ok(())

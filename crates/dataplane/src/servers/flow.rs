@@ -23,7 +23,7 @@ use super::pool::Slot;
 use super::retry::Failure;
 use super::server::Server;
 use crate::access_log::Outcome;
-use crate::clock::now_us;
+use crate::clock::{self, now_us};
 use crate::plane::Plane;
 use crate::snapshot::{Http, RequestBuffering};
 
@@ -54,20 +54,31 @@ struct Trail {
 /// Serves a connection until it ends. It comes back at once when it speaks HTTP/2.
 pub async fn serve(mut client: Client, plane: Arc<Plane>) -> Option<Client> {
     let mut first = true;
+    let mut http = Arc::clone(&plane.topology().http);
+    let mut since_us = now_us();
     loop {
-        let http = Arc::clone(&plane.topology().http);
-        let next = match client.head(&http, first).await {
+        let head = client.head(&http, first, since_us).await;
+        // Settings are exchanged now and then; a count that all threads keep is not to be moved at every request.
+        refresh(&mut http, &plane);
+        let next = match head {
             Ok(Some(_)) if first && http.http2 && !client.peer.https && client.arrived().starts_with(PREFACE_HEAD) => {
                 return Some(client);
             }
-            Ok(Some(length)) => handle(&mut client, &plane, length).await,
+            Ok(Some(length)) => {
+                let (next, ended_us) = Box::pin(handle(&mut client, &plane, length, &http)).await;
+                since_us = ended_us;
+                next
+            }
             Ok(None) => Next::Close,
             Err(refusal) => refuse_unparsed(&mut client, &plane, &http, refusal).await,
         };
         let traffic = plane.traffic.mine();
         traffic.bytes_in.add(std::mem::take(&mut client.bytes_in));
         match next {
-            Next::Request => first = false,
+            Next::Request => {
+                first = false;
+                refresh(&mut http, &plane);
+            }
             Next::Linger => {
                 linger(client).await;
                 return None;
@@ -77,40 +88,47 @@ pub async fn serve(mut client: Client, plane: Arc<Plane>) -> Option<Client> {
     }
 }
 
-/// One request: parse and route, take the body, try servers until one answers, pass the answer on, take note.
-async fn handle(client: &mut Client, plane: &Arc<Plane>, head_length: usize) -> Next {
+fn refresh(http: &mut Arc<Http>, plane: &Plane) {
+    let topology = plane.topology();
+    if !Arc::ptr_eq(http, &topology.http) {
+        *http = Arc::clone(&topology.http);
+    }
+}
+
+/// One request: parse and route, take the body, try servers until one answers, pass the answer on, take note. Also says
+/// when it was over.
+async fn handle(client: &mut Client, plane: &Arc<Plane>, head_length: usize, http: &Http) -> (Next, u64) {
     let start_us = now_us();
-    let (parsed, http) = {
+    let parsed = {
         let topology = plane.topology();
-        let head = &client.arrived()[..head_length];
-        (Request::parse(head, client.peer, &topology, plane.access_log.is_on()), Arc::clone(&topology.http))
+        Request::parse(&client.arrived()[..head_length], client.peer, &topology, plane.access_log.is_on())
     };
     let mut request = match parsed {
         Ok(request) => request,
-        Err(refusal) => return refuse_unparsed(client, plane, &http, refusal).await,
+        Err(refusal) => return (refuse_unparsed(client, plane, http, refusal).await, now_us()),
     };
     client.consume(head_length);
     plane.traffic.mine().requests.add(1);
 
     let mut trail = Trail::default();
-    if let Some(location) = request.redirect.take() {
-        let report = redirect(client, plane, &request, &location, &http).await;
-        record(plane, &request, &report, &trail, now_us() - start_us);
-        return report.next;
-    }
-    if let Some(seconds) = request.limited_s {
+    let report = if let Some(location) = request.redirect.take() {
+        redirect(client, plane, &request, &location, http).await
+    } else if let Some(seconds) = request.limited_s {
         let body_used_up = request.body == BodyFraming::Empty;
-        let report = refuse(client, plane, &request, Refusal::TooManyRequests(seconds), body_used_up, &http).await;
-        record(plane, &request, &report, &trail, now_us() - start_us);
-        return report.next;
-    }
-    request.pool.counters.mine().arrivals.add(1);
-    let report = match body(client, &mut request, &http).await {
-        Ok(mut source) => respond(client, plane, &request, &mut source, &http, &mut trail).await,
-        Err(refusal) => refuse(client, plane, &request, refusal, false, &http).await,
+        refuse(client, plane, &request, Refusal::TooManyRequests(seconds), body_used_up, http).await
+    } else {
+        request.pool.counters.mine().arrivals.add(1);
+        match body(client, &mut request, http).await {
+            Ok(mut source) => {
+                let ready_us = if request.body == BodyFraming::Empty { start_us } else { now_us() };
+                respond(client, plane, &request, &mut source, http, &mut trail, ready_us).await
+            }
+            Err(refusal) => refuse(client, plane, &request, refusal, false, http).await,
+        }
     };
-    record(plane, &request, &report, &trail, now_us() - start_us);
-    report.next
+    let ended_us = now_us();
+    record(plane, &request, &report, &trail, ended_us - start_us);
+    (report.next, ended_us)
 }
 
 /// Takes the body, or gets ready to stream it, and finishes the head for the server accordingly.
@@ -145,7 +163,7 @@ async fn body(client: &mut Client, request: &mut Request, http: &Http) -> Result
     Ok(Source::Stream { reader, chunked })
 }
 
-/// Tries servers until one answers, and passes its answer on.
+/// Tries servers from `now_us` on until one answers, and passes its answer on.
 async fn respond(
     client: &mut Client,
     plane: &Arc<Plane>,
@@ -153,26 +171,27 @@ async fn respond(
     source: &mut Source,
     http: &Http,
     trail: &mut Trail,
+    mut now_us: u64,
 ) -> Report {
     let pool = &request.pool;
     let (retries_max, connect_ms, response_ms) =
         pool.settings(|s| (s.retries_max, s.connect_timeout_ms, s.response_timeout_ms));
     let mut tried = Vec::new();
     loop {
-        let wait_start_us = now_us();
-        let slot = match slot(client, request, &tried).await {
+        let slot = match slot(client, request, &tried, now_us, trail).await {
             Some(Ok(slot)) => slot,
             Some(Err(refusal)) => {
                 return refuse(client, plane, request, refusal, body_is_used_up(source), http).await;
             }
             None => return gone(),
         };
-        trail.queued_us += now_us() - wait_start_us;
-        trail.server = Some(Arc::clone(&slot.server));
+        if request.log.is_some() {
+            trail.server = Some(Arc::clone(&slot.server));
+        }
         let client_keeps = || request.keep_alive && !plane.is_stopping();
         match attempt(client, &slot, request, source, client_keeps, connect_ms, response_ms).await {
             Ok(answered) => {
-                slot.answered();
+                slot.answered(answered.at_us);
                 return pass_on(client, plane, request, source, http, answered, slot).await;
             }
             Err(Unanswered::ClientGone(upstream)) => {
@@ -192,6 +211,7 @@ async fn respond(
                     }
                     trail.retries += 1;
                     tried.push(Arc::clone(&slot.server));
+                    now_us = clock::now_us();
                     continue;
                 }
                 drop(slot);
@@ -202,16 +222,24 @@ async fn respond(
 }
 
 /// A slot, or `None` when the client leaves while it waits.
-async fn slot(client: &mut Client, request: &Request, tried: &[Arc<Server>]) -> Option<Result<Slot, Refusal>> {
-    if let Some(slot) = request.pool.try_slot(request.key, tried) {
+async fn slot(
+    client: &mut Client,
+    request: &Request,
+    tried: &[Arc<Server>],
+    since_us: u64,
+    trail: &mut Trail,
+) -> Option<Result<Slot, Refusal>> {
+    if let Some(slot) = request.pool.try_slot(request.key, tried, since_us) {
         return Some(Ok(slot));
     }
     let mut waiting = pin!(request.pool.wait_for_slot(request.key, tried));
-    poll_fn(|cx| match waiting.as_mut().poll(cx) {
+    let slot = poll_fn(|cx| match waiting.as_mut().poll(cx) {
         Poll::Ready(slot) => Poll::Ready(Some(slot)),
         Poll::Pending => client.poll_gone(cx).map(|()| None),
     })
-    .await
+    .await?;
+    trail.queued_us += now_us() - since_us;
+    Some(slot)
 }
 
 /// One server has answered: what it said, and how far the request was sent when it did.
@@ -219,6 +247,8 @@ struct Answered {
     answer: Answer,
     upstream: Upstream,
     sending: Sending,
+    /// When the head of its answer was complete.
+    at_us: u64,
 }
 
 /// One server has not answered.
@@ -241,17 +271,19 @@ async fn attempt(
     let replayable = request.idempotent && matches!(source, Source::Payload(_));
     let opened = Upstream::open(&slot.server, request.idempotent, connect_ms).await;
     let mut upstream = opened.map_err(|_| Unanswered::Failed(Failure::Connect))?;
+    let mut start_us = if upstream.is_reused { slot.since_us } else { now_us() };
     loop {
         source.rewind().map_err(|_| Unanswered::Refused(Refusal::SpoolFailed))?;
         let mut upload = Upload { head: &request.head, source: &mut *source, sending: Sending::default() };
-        match exchange(client, &mut upstream, &mut upload, request, &client_keeps, response_ms).await {
+        match exchange(client, &mut upstream, &mut upload, request, &client_keeps, start_us, response_ms).await {
             Ok(answer) => {
-                return Ok(Answered { answer, upstream, sending: upload.sending });
+                return Ok(Answered { answer, upstream, sending: upload.sending, at_us: now_us() });
             }
             Err(NoAnswer::Failed(Failure::Reset { sent })) if upstream.is_reused && (replayable || !sent) => {
                 let fresh = Upstream::connect(&slot.server.address, connect_ms).await;
                 // The server had the request, perhaps; that it cannot be reached now does not change that.
                 upstream = fresh.map_err(|_| Unanswered::Failed(Failure::Reset { sent }))?;
+                start_us = now_us();
             }
             Err(NoAnswer::Failed(failure)) => return Err(Unanswered::Failed(failure)),
             Err(NoAnswer::ClientGone) => return Err(Unanswered::ClientGone(upstream)),
@@ -283,7 +315,7 @@ async fn pass_on(
     answered: Answered,
     slot: Slot,
 ) -> Report {
-    let Answered { answer, upstream, sending } = answered;
+    let Answered { answer, upstream, sending, at_us } = answered;
     let status = answer.response.status;
     plane.traffic.mine().answered(status);
     if answer.response.is_switch {
@@ -292,7 +324,7 @@ async fn pass_on(
     }
     let keeps = answer.response.client_keeps;
     let upload = Upload { head: &request.head, source: &mut *source, sending };
-    let (end, bytes_out) = relay(client, answer, upstream, slot, upload, http).await;
+    let (end, bytes_out) = relay(client, answer, upstream, slot, upload, http, at_us).await;
     let next = match end {
         End::Complete if keeps && body_is_used_up(source) => Next::Request,
         End::Complete => Next::Linger,

@@ -36,7 +36,9 @@ pub struct Pool {
 pub struct Slot {
     pool: Arc<Pool>,
     pub server: Arc<Server>,
-    since_us: u64,
+    pub since_us: u64,
+    /// When its service ended, if that was before it is dropped.
+    until_us: Option<u64>,
     in_flight_before: u32,
     streams_hold_slots: bool,
     is_stream: bool,
@@ -63,8 +65,8 @@ impl Pool {
 
     /// A slot for a request, when a usable server has room and nobody waits. `tried` are servers on which this
     /// request has failed already.
-    pub fn try_slot(self: &Arc<Self>, key: Option<u64>, tried: &[Arc<Server>]) -> Option<Slot> {
-        if self.queue.is_empty() { self.pick(key, tried) } else { None }
+    pub fn try_slot(self: &Arc<Self>, key: Option<u64>, tried: &[Arc<Server>], now_us: u64) -> Option<Slot> {
+        if self.queue.is_empty() { self.pick(key, tried, now_us) } else { None }
     }
 
     /// A slot by queueing, within the queue's limits.
@@ -102,14 +104,14 @@ impl Pool {
         refusal
     }
 
-    fn pick(self: &Arc<Self>, key: Option<u64>, tried: &[Arc<Server>]) -> Option<Slot> {
-        let since_us = now_us();
+    fn pick(self: &Arc<Self>, key: Option<u64>, tried: &[Arc<Server>], since_us: u64) -> Option<Slot> {
         let Pick { server, in_flight_before, streams_hold_slots } = self.view().pick(key, tried, since_us)?;
         let pool = Arc::clone(self);
         Some(Slot {
             pool,
             server,
             since_us,
+            until_us: None,
             in_flight_before,
             streams_hold_slots,
             is_stream: false,
@@ -121,7 +123,8 @@ impl Pool {
     pub fn serve_queue(self: &Arc<Self>) {
         if !self.queue.is_empty() {
             let target_us = self.settings(|settings| settings.queue_target_ms) * 1_000;
-            self.queue.serve(now_us(), target_us, |waiter| self.pick(waiter.key, &waiter.tried));
+            let now_us = now_us();
+            self.queue.serve(now_us, target_us, |waiter| self.pick(waiter.key, &waiter.tried, now_us));
         }
     }
 
@@ -224,10 +227,9 @@ impl Drop for Place<'_> {
 
 impl Slot {
     /// The head of a response has arrived.
-    pub fn answered(&self) {
-        let now = now_us();
+    pub fn answered(&self, now_us: u64) {
         let signal = self.pool.view().policy.signal();
-        self.server.record_latency(signal, now, now - self.since_us, self.in_flight_before);
+        self.server.record_latency(signal, now_us, now_us - self.since_us, self.in_flight_before);
         self.server.passive.success();
         self.answered.store(true, Ordering::Relaxed);
     }
@@ -258,12 +260,17 @@ impl Slot {
         self.streams_hold_slots
     }
 
+    /// The server is done, just before the slot is dropped.
+    pub fn ends_at(&mut self, now_us: u64) {
+        self.until_us = Some(now_us);
+    }
+
     pub fn pool(&self) -> &Arc<Pool> {
         &self.pool
     }
 
     fn count_service(&self) {
-        let service_us = now_us() - self.since_us;
+        let service_us = self.until_us.unwrap_or_else(now_us) - self.since_us;
         self.server.service_us.add(service_us);
         let counters = self.pool.counters.mine();
         if self.answered.load(Ordering::Relaxed) {

@@ -3,13 +3,13 @@
 use std::future::Future;
 
 use tokio::net::TcpListener;
-use tokio::net::UnixStream;
 use tokio::task::spawn;
 
 use super::super::protocol::messages::to_client::{self, TransactionStatus};
 use super::super::protocol::report::Severity;
 use super::super::transfer::read_message;
 use super::*;
+use crate::net::local::LocalStream;
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -140,7 +140,7 @@ fn a_server_that_floods_the_login_is_refused() {
 
 /// A session on a server that answers each message with the next of `answers`, and then goes on listening.
 fn session(answers: Vec<Vec<u8>>) -> Session {
-    let (near, far) = UnixStream::pair().unwrap();
+    let (near, far) = LocalStream::pair().unwrap();
     spawn(async move {
         let mut stream = Stream::Unix(far);
         for answer in answers {

@@ -5,7 +5,6 @@ use std::future::Future;
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use tokio::net::TcpListener;
-use tokio::net::UnixStream;
 use tokio::task::spawn;
 
 use super::super::auth::password::Secret;
@@ -14,6 +13,7 @@ use super::super::protocol::messages::to_client::TransactionStatus;
 use super::super::protocol::messages::to_server;
 use super::*;
 use crate::net::address::Address;
+use crate::net::local::LocalStream;
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -61,7 +61,7 @@ fn login(secret: Secret) -> Login {
 
 /// What the other side of a pipe hears of a client that says `said` and no more.
 async fn heard(said: &[u8]) -> (Result<Greeting, Refused>, Vec<u8>) {
-    let (near, far) = UnixStream::pair().unwrap();
+    let (near, far) = LocalStream::pair().unwrap();
     let mut client = Stream::Unix(far);
     write_all(&mut client, said).await.unwrap();
     client.finish_sending();

@@ -12,6 +12,7 @@ use super::deadline::Deadline;
 use super::refusal::Refusal;
 use super::request::{Peer, check_start, head_end};
 use crate::buffer::Buffer;
+use crate::clock::instant;
 use crate::net::stream::Stream;
 use crate::snapshot::Http;
 
@@ -55,12 +56,13 @@ impl Client {
         }
     }
 
-    /// Waits for a complete request head and says how long it is. `None`: the client has left, or was idle for too long.
-    pub async fn head(&mut self, http: &Http, first: bool) -> Result<Option<usize>, Refusal> {
+    /// Waits from `now_us` on for a complete request head and says how long it is. `None`: the client has left, or was
+    /// idle for too long.
+    pub async fn head(&mut self, http: &Http, first: bool, now_us: u64) -> Result<Option<usize>, Refusal> {
         let mut scanned = 0;
         // A new connection has to show what it wants; one that was served before may rest.
         let idle_ms = if first { http.head_timeout_ms } else { http.keep_alive_timeout_ms };
-        let (mut started, mut resting, mut blank) = (false, false, 0);
+        let (mut started, mut blank) = (false, 0);
         loop {
             let skip = blank_lines(self.arrived());
             if skip > 0 {
@@ -72,10 +74,7 @@ impl Client {
                 self.consume(skip);
             }
             if self.arrived().is_empty() {
-                if !resting {
-                    resting = true;
-                    self.deadline.set(Instant::now(), idle_ms);
-                }
+                self.deadline.set(instant(now_us), idle_ms);
             } else {
                 if let Some(length) = head_end(self.arrived(), &mut scanned) {
                     return if length > http.head_max_bytes { Err(Refusal::HeadTooLarge) } else { Ok(Some(length)) };

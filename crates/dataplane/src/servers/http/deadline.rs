@@ -6,7 +6,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -18,12 +18,14 @@ const FIRST: Duration = Duration::from_secs(1);
 pub struct Deadline {
     sleep: Pin<Box<Sleep>>,
     wished: Instant,
+    /// Whom the timer wakes as it is wound now.
+    wakes: Option<Waker>,
 }
 
 impl Default for Deadline {
     fn default() -> Self {
         let soon = Instant::now() + FIRST;
-        Self { sleep: Box::pin(sleep_until(soon)), wished: soon }
+        Self { sleep: Box::pin(sleep_until(soon)), wished: soon, wakes: None }
     }
 }
 
@@ -32,19 +34,28 @@ impl Deadline {
     pub fn set(&mut self, now: Instant, after_ms: u64) {
         self.wished = now + Duration::from_millis(after_ms);
         if self.wished < self.sleep.deadline() {
-            self.sleep.as_mut().reset(self.wished);
+            self.wind();
         }
+    }
+
+    fn wind(&mut self) {
+        self.sleep.as_mut().reset(self.wished);
+        self.wakes = None;
     }
 
     /// Ready when the deadline has passed; otherwise the task is woken then.
     pub fn poll_passed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.sleep.is_elapsed() && self.wakes.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            return Poll::Pending;
+        }
         while self.sleep.as_mut().poll(cx).is_ready() {
             let now = Instant::now();
             if now >= self.wished {
                 return Poll::Ready(());
             }
-            self.sleep.as_mut().reset(self.wished);
+            self.wind();
         }
+        self.wakes = Some(cx.waker().clone());
         Poll::Pending
     }
 }

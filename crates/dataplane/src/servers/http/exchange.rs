@@ -11,7 +11,8 @@ use super::request::Request;
 use super::response::{Response, rewrite};
 use super::upload::{Upload, UploadError};
 use super::upstream::Upstream;
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, Draft};
+use crate::clock::instant;
 use crate::servers::retry::Failure;
 
 /// A response head has come; its body follows, part of it in `arrived` already.
@@ -20,7 +21,7 @@ pub struct Answer {
     pub response: Response,
     pub arrived: Buffer,
     /// The head for the client.
-    pub head: Vec<u8>,
+    pub head: Draft,
     pub upload_complete: bool,
 }
 
@@ -41,26 +42,29 @@ enum News {
     Refused(Refusal),
 }
 
-/// `client_keeps` is asked when the head of the response is written: by then the plane may have begun to stop.
+/// `client_keeps` is asked when the head of the response is written: by then the plane may have begun to stop. The
+/// server's time runs from `now_us`, or from when it has the whole request if that cannot be sent at once.
 pub async fn exchange(
     client: &mut Client,
     upstream: &mut Upstream,
     upload: &mut Upload<'_>,
     request: &Request,
     client_keeps: impl Fn() -> bool,
+    now_us: u64,
     response_timeout_ms: u64,
 ) -> Result<Answer, NoAnswer> {
     let mut arrived = None;
-    let mut head = Vec::with_capacity(1024);
-    let mut upload_open = true;
-    client.deadline.set(Instant::now(), response_timeout_ms);
+    let (mut upload_open, mut upload_waited) = (true, false);
+    client.deadline.set(instant(now_us), response_timeout_ms);
     loop {
         let news = poll_fn(|cx| {
             if upload_open {
                 match upload.poll(cx, &mut upstream.stream, client) {
                     Poll::Ready(Ok(())) => {
                         upload_open = false;
-                        client.deadline.set(Instant::now(), response_timeout_ms);
+                        if upload_waited {
+                            client.deadline.set(Instant::now(), response_timeout_ms);
+                        }
                     }
                     // The server may have answered before it stopped to listen; what it said comes first.
                     Poll::Ready(Err(UploadError::Server)) => upload_open = false,
@@ -70,7 +74,7 @@ pub async fn exchange(
                     Poll::Ready(Err(UploadError::Spool)) => {
                         return Poll::Ready(News::Refused(Refusal::SpoolFailed));
                     }
-                    Poll::Pending => {}
+                    Poll::Pending => upload_waited = true,
                 }
             }
             // Large, because a body often comes along with its head, and one read and one write are cheaper than two.
@@ -98,6 +102,7 @@ pub async fn exchange(
             News::Refused(refusal) => return Err(NoAnswer::Refused(refusal)),
         }
         let Some(mut buffer) = arrived.take() else { continue };
+        let mut head = Draft::default();
         // A head that is too large is refused before it has filled the buffer.
         while let Some(response) = rewrite(buffer.filled(), request, client_keeps(), &mut head)
             .map_err(|what| NoAnswer::Failed(Failure::Malformed(what)))?

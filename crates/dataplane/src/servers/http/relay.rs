@@ -14,7 +14,8 @@ use super::exchange::Answer;
 use super::response::{Emission, Framing, Response};
 use super::upload::Upload;
 use super::upstream::Upstream;
-use crate::buffer::{Buffer, LARGE, SMALL};
+use crate::buffer::{Buffer, Draft, LARGE, SMALL};
+use crate::clock::now_us;
 use crate::net::stream::Stream;
 use crate::servers::pool::Slot;
 use crate::snapshot::Http;
@@ -49,7 +50,7 @@ enum Decoder {
 
 /// Bytes for the client, oldest first.
 struct Outbound {
-    head: Vec<u8>,
+    head: Draft,
     head_sent: usize,
     /// Whether writing two parts costs more than putting them together.
     joins: bool,
@@ -80,7 +81,7 @@ impl Part {
 }
 
 impl Outbound {
-    fn new(head: Vec<u8>, joins: bool) -> Self {
+    fn new(head: Draft, joins: bool) -> Self {
         Self { waiting: head.len(), head, head_sent: 0, joins, parts: VecDeque::new(), sent: 0 }
     }
 
@@ -304,14 +305,15 @@ impl Source {
     }
 
     /// The last byte is here: the server is free for others.
-    fn finish(self, clean: bool, upload_complete: bool) {
+    fn finish(mut self, clean: bool, upload_complete: bool, now_us: u64) {
         if clean && self.server_keeps && upload_complete {
-            self.upstream.keep(&self.slot.server, self.idle_max);
+            self.upstream.keep(&self.slot.server, self.idle_max, now_us);
         }
+        self.slot.ends_at(now_us);
     }
 }
 
-/// Sends `answer` to the client; says how that ended and how many bytes the client got.
+/// Sends `answer`, whose head came at `answered_us`, to the client; says how that ended and how many bytes the client got.
 pub async fn relay(
     client: &mut Client,
     answer: Answer,
@@ -319,6 +321,7 @@ pub async fn relay(
     mut slot: Slot,
     mut upload: Upload<'_>,
     http: &Http,
+    answered_us: u64,
 ) -> (End, u64) {
     let Answer { response, arrived, head, mut upload_complete } = answer;
     let (idle_max, mut patience_ms) = slot.pool().settings(|s| (s.idle_connections_max, s.response_timeout_ms));
@@ -339,7 +342,7 @@ pub async fn relay(
     let taken = from.take(arrived, emission, &mut out);
     let mut source = Some(from);
     // Once there is no source any more, this is the end that comes when all bytes are sent.
-    let mut end = settle(&mut source, taken, upload_complete);
+    let mut end = settle(&mut source, taken, upload_complete, || answered_us);
     let ended = poll_fn(|cx| {
         loop {
             let mut progress = false;
@@ -358,7 +361,7 @@ pub async fn relay(
                         (Poll::Ready(Ok(_)), Some(buffer)) => {
                             progress = true;
                             let taken = from.take(buffer, emission, &mut out);
-                            end = settle(&mut source, taken, upload_complete);
+                            end = settle(&mut source, taken, upload_complete, now_us);
                         }
                         (Poll::Ready(Ok(_)), None) if matches!(from.decoder, Decoder::UntilClose) => {
                             progress = true;
@@ -412,12 +415,12 @@ fn encoder(response: &Response) -> Option<Encoder> {
 }
 
 /// Lets the server go when no more will come from it; how the response ends then.
-fn settle(source: &mut Option<Source>, taken: Taken, upload_complete: bool) -> End {
+fn settle(source: &mut Option<Source>, taken: Taken, upload_complete: bool, now_us: impl Fn() -> u64) -> End {
     match taken {
         Taken::More => {}
         Taken::Complete { clean } => {
             if let Some(source) = source.take() {
-                source.finish(clean, upload_complete);
+                source.finish(clean, upload_complete, now_us());
             }
         }
         Taken::Malformed => {

@@ -52,9 +52,9 @@ impl Upstream {
     }
 
     /// Goes back to its server for the next request.
-    pub fn keep(mut self, server: &Server, most: usize) {
+    pub fn keep(mut self, server: &Server, most: usize, now_us: u64) {
         self.is_reused = true;
-        self.idle_since_us = now_us();
+        self.idle_since_us = now_us;
         server.keep_idle(self, most);
     }
 }
