@@ -12,7 +12,7 @@ use super::pressure::Patience;
 use super::queue::{Joined, Queue};
 use super::retry::{Budget, Failure};
 use super::server::Server;
-use super::view::{Pick, View};
+use super::view::{Pick, Terms, View};
 use crate::clock::{now_ms, now_us};
 use crate::events::Events;
 use crate::metrics::{PoolCounters, Sharded};
@@ -41,6 +41,7 @@ pub struct Slot {
     until_us: Option<u64>,
     in_flight_before: u32,
     streams_hold_slots: bool,
+    pub terms: Terms,
     is_stream: bool,
     answered: AtomicBool,
 }
@@ -105,7 +106,7 @@ impl Pool {
     }
 
     fn pick(self: &Arc<Self>, key: Option<u64>, tried: &[Arc<Server>], since_us: u64) -> Option<Slot> {
-        let Pick { server, in_flight_before, streams_hold_slots } = self.view().pick(key, tried, since_us)?;
+        let Pick { server, in_flight_before, streams_hold_slots, terms } = self.view().pick(key, tried, since_us)?;
         let pool = Arc::clone(self);
         Some(Slot {
             pool,
@@ -114,6 +115,7 @@ impl Pool {
             until_us: None,
             in_flight_before,
             streams_hold_slots,
+            terms,
             is_stream: false,
             answered: AtomicBool::new(false),
         })
@@ -228,8 +230,7 @@ impl Drop for Place<'_> {
 impl Slot {
     /// The head of a response has arrived.
     pub fn answered(&self, now_us: u64) {
-        let signal = self.pool.view().policy.signal();
-        self.server.record_latency(signal, now_us, now_us - self.since_us, self.in_flight_before);
+        self.server.record_latency(self.terms.signal, now_us, now_us - self.since_us, self.in_flight_before);
         self.server.passive.success();
         self.answered.store(true, Ordering::Relaxed);
     }
@@ -263,10 +264,6 @@ impl Slot {
     /// The server is done, just before the slot is dropped.
     pub fn ends_at(&mut self, now_us: u64) {
         self.until_us = Some(now_us);
-    }
-
-    pub fn pool(&self) -> &Arc<Pool> {
-        &self.pool
     }
 
     fn count_service(&self) {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::balance::{Chance, Load, Policy, build, hash_key, slow_start};
+use super::balance::{Chance, Load, Policy, Signal, build, hash_key, slow_start};
 use super::http::fields::{Known, cookie};
 use super::server::Server;
 use crate::request_id::random;
@@ -39,6 +39,15 @@ pub struct Pick {
     pub server: Arc<Server>,
     pub in_flight_before: u32,
     pub streams_hold_slots: bool,
+    pub terms: Terms,
+}
+
+/// What holds for a request from its dispatch on, so that the view is not asked again and again.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms {
+    pub signal: Signal,
+    pub response_timeout_ms: u64,
+    pub idle_connections_max: usize,
 }
 
 thread_local! {
@@ -87,6 +96,11 @@ impl View {
                     server: Arc::clone(&member.server),
                     in_flight_before,
                     streams_hold_slots: member.streams_hold_slots,
+                    terms: Terms {
+                        signal: self.policy.signal(),
+                        response_timeout_ms: self.settings.response_timeout_ms,
+                        idle_connections_max: self.settings.idle_connections_max,
+                    },
                 });
             }
         }

@@ -39,7 +39,6 @@ struct Source {
     decoder: Decoder,
     encoder: Option<Encoder>,
     server_keeps: bool,
-    idle_max: usize,
 }
 
 enum Decoder {
@@ -307,7 +306,7 @@ impl Source {
     /// The last byte is here: the server is free for others.
     fn finish(mut self, clean: bool, upload_complete: bool, now_us: u64) {
         if clean && self.server_keeps && upload_complete {
-            self.upstream.keep(&self.slot.server, self.idle_max, now_us);
+            self.upstream.keep(&self.slot.server, self.slot.terms.idle_connections_max, now_us);
         }
         self.slot.ends_at(now_us);
     }
@@ -324,7 +323,7 @@ pub async fn relay(
     answered_us: u64,
 ) -> (End, u64) {
     let Answer { response, arrived, head, mut upload_complete } = answer;
-    let (idle_max, mut patience_ms) = slot.pool().settings(|s| (s.idle_connections_max, s.response_timeout_ms));
+    let mut patience_ms = slot.terms.response_timeout_ms;
     if response.is_event_stream {
         slot.becomes_stream();
         patience_ms = http.stream_idle_timeout_ms;
@@ -337,7 +336,6 @@ pub async fn relay(
         decoder: Decoder::new(response.framing),
         encoder: encoder(&response),
         server_keeps: response.server_keeps,
-        idle_max,
     };
     let taken = from.take(arrived, emission, &mut out);
     let mut source = Some(from);
