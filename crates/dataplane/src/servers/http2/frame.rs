@@ -83,6 +83,12 @@ impl Head {
     }
 }
 
+/// Bytes as they count in windows.
+#[allow(clippy::cast_possible_wrap)] // No buffer comes near that.
+pub const fn counted(bytes: usize) -> i64 {
+    bytes as i64
+}
+
 /// Appends a frame.
 pub fn put(out: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
     out.extend_from_slice(&Head { length: payload.len(), kind, flags, stream }.bytes());

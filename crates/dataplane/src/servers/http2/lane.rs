@@ -116,6 +116,13 @@ impl Lane {
     }
 }
 
+#[cfg(test)]
+impl Lane {
+    pub fn stream(&self) -> u32 {
+        self.shared.lock().stream_of(self.at)
+    }
+}
+
 impl Drop for Lane {
     fn drop(&mut self) {
         self.shared.lock().vacate(self.at);

@@ -15,6 +15,8 @@ mod request;
 mod response;
 mod send;
 mod state;
+#[cfg(test)]
+mod tests;
 
 pub use connection::serve;
 pub use lane::Lane;

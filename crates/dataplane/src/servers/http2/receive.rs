@@ -1,6 +1,6 @@
 //! Frames from the client and what they do. Without I/O.
 
-use super::frame::{Code, WINDOW_MAX, flag, kind, number, put, put_reset, setting, settings};
+use super::frame::{Code, WINDOW_MAX, counted, flag, kind, number, put, put_reset, setting, settings};
 use super::request::{Rejected, Upload};
 use super::response::put_head;
 use super::send::WAITING_MAX;
@@ -56,14 +56,14 @@ impl State {
         let body = head.map_or(&[][..], |(size, _)| &text[size..]);
         let window = self.send_window.min(self.initial_window);
         self.refused.push(refusal);
-        if body.is_empty() || window < body.len() as i64 {
+        if body.is_empty() || window < counted(body.len()) {
             // No lane waits for the window of one sentence.
             self.out.truncate(before);
             put_reset(&mut self.out, stream, Code::ProtocolError);
             self.remember_closed(stream);
             return;
         }
-        self.send_window -= body.len() as i64;
+        self.send_window -= counted(body.len());
         put(&mut self.out, kind::DATA, flag::END_STREAM, stream, body);
         if !ended {
             put_reset(&mut self.out, stream, Code::NoError);
@@ -114,7 +114,7 @@ impl State {
 
     /// A DATA frame begins whose payload, with its padding, counts `length`. Says whether its stream wants it.
     pub fn begin_data(&mut self, stream: u32, length: usize) -> Result<Option<usize>, Code> {
-        self.receive_window -= length as i64;
+        self.receive_window -= counted(length);
         if self.receive_window < 0 {
             return Err(Code::FlowControlError);
         }
@@ -127,7 +127,7 @@ impl State {
             return Ok(None);
         };
         let lane = &mut self.lanes[at];
-        lane.receive_window -= length as i64;
+        lane.receive_window -= counted(length);
         let fault = if lane.remote_ended {
             Code::StreamClosed
         } else if lane.receive_window < 0 {

@@ -3,7 +3,7 @@
 use std::mem::MaybeUninit;
 
 use super::frame::{self, HEAD, Head, PAYLOAD_MAX, flag, kind};
-use super::hpack::Encoder;
+use super::hpack::{Encoder, put_status};
 use crate::servers::http::chunked::ChunkDecoder;
 use crate::servers::http::fields::{Known, length};
 
@@ -39,7 +39,7 @@ pub fn put_head(
     let (mut chunked, mut announced) = (false, 0);
     let start = begin_block(out);
     encoder.begin(out);
-    encoder.status(out, status);
+    put_status(out, status);
     for field in parsed.headers.iter() {
         match Known::of(field.name.as_bytes()) {
             Known::Connection | Known::HopByHop | Known::Upgrade => continue,

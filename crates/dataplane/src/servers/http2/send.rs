@@ -3,7 +3,7 @@
 //! Lanes that have to wait stand in one line, and each gets its turn for one frame, so that a large response holds up
 //! no other.
 
-use super::frame::{HEAD, Head, PAYLOAD_MAX, flag, kind};
+use super::frame::{HEAD, Head, PAYLOAD_MAX, WINDOW_MAX, counted, flag, kind};
 use super::response::{Down, put_head, put_trailers};
 use super::state::{Phase, State};
 use crate::servers::http::chunked::Piece;
@@ -47,7 +47,7 @@ impl State {
                     self.block(at);
                     return Put::Blocked;
                 }
-                self.lanes[at].is_granted = false;
+                self.use_turn(at);
                 let before = self.out.len();
                 let to_head = self.lanes[at].to_head;
                 let Some((size, down)) = put_head(&mut self.out, &mut self.encoder, stream, bytes, to_head) else {
@@ -111,15 +111,20 @@ impl State {
         let lane = &mut self.lanes[at];
         if lane.send_window <= 0 {
             // The turn goes to another; the client's next window update wakes this one.
-            if std::mem::take(&mut lane.is_granted) {
-                self.grant();
-            }
+            self.use_turn(at);
+            self.grant();
             return 0;
         }
-        let has_turn = lane.is_granted || self.blocked.is_empty();
-        let room = WAITING_MAX.saturating_sub(self.out.len());
+        let room = if lane.is_granted {
+            // It was kept.
+            PAYLOAD_MAX
+        } else if self.blocked.is_empty() && self.turns == 0 {
+            WAITING_MAX.saturating_sub(self.out.len())
+        } else {
+            0
+        };
         let window = self.send_window.min(lane.send_window).max(0) as usize;
-        let count = if has_turn { wanted.min(room).min(window).min(PAYLOAD_MAX) } else { 0 };
+        let count = wanted.min(room).min(window).min(PAYLOAD_MAX);
         if count == 0 {
             self.block(at);
         }
@@ -127,23 +132,31 @@ impl State {
     }
 
     fn block(&mut self, at: usize) {
+        self.use_turn(at);
         let lane = &mut self.lanes[at];
-        lane.is_granted = false;
         if !lane.is_blocked {
             lane.is_blocked = true;
             self.blocked.push_back(at);
         }
     }
 
-    /// Wakes those whose turn it is.
+    /// A lane's turn is over.
+    pub fn use_turn(&mut self, at: usize) {
+        if std::mem::take(&mut self.lanes[at].is_granted) {
+            self.turns -= 1;
+        }
+    }
+
+    /// Wakes those whose turn it is, and keeps room for them.
     pub fn grant(&mut self) {
-        let mut room = WAITING_MAX.saturating_sub(self.out.len());
+        let mut room = WAITING_MAX.saturating_sub(self.out.len() + self.turns * PAYLOAD_MAX);
         while room > 0 && self.send_window > 0 {
             let Some(at) = self.blocked.pop_front() else { break };
             room = room.saturating_sub(PAYLOAD_MAX);
             let lane = &mut self.lanes[at];
             lane.is_blocked = false;
             lane.is_granted = true;
+            self.turns += 1;
             lane.wake();
         }
     }
@@ -151,10 +164,10 @@ impl State {
     /// Appends data, to the last frame where that is possible.
     fn put_data(&mut self, at: usize, data: &[u8]) {
         let stream = self.stream_of(at);
+        self.use_turn(at);
         let lane = &mut self.lanes[at];
-        lane.is_granted = false;
-        lane.send_window -= data.len() as i64;
-        self.send_window -= data.len() as i64;
+        lane.send_window -= counted(data.len());
+        self.send_window -= counted(data.len());
         let (last, start, end) = self.tail;
         let is_last = last == stream && end == self.out.len();
         if is_last && end - start - HEAD + data.len() <= PAYLOAD_MAX {
@@ -196,7 +209,7 @@ impl State {
         self.grant();
     }
 
-    /// The client lets us send more on one stream.
+    /// The client lets us send more on one stream, or less. False: its window would be too large.
     pub fn widen_stream(&mut self, at: usize, more: i64) -> bool {
         let lane = &mut self.lanes[at];
         let was_shut = lane.send_window <= 0;
@@ -204,6 +217,6 @@ impl State {
         if was_shut && lane.send_window > 0 {
             lane.wake();
         }
-        lane.send_window <= super::frame::WINDOW_MAX
+        lane.send_window <= WINDOW_MAX
     }
 }

@@ -121,6 +121,8 @@ pub struct State {
     pub unserved: Vec<usize>,
     /// Lanes that wait for room to send, in order.
     pub blocked: VecDeque<usize>,
+    /// Lanes that have their turn.
+    pub turns: usize,
     pub encoder: Encoder,
     pub decoder: Decoder,
     pub builder: Builder,
@@ -159,6 +161,7 @@ impl State {
             vacant: Vec::new(),
             unserved: Vec::new(),
             blocked: VecDeque::new(),
+            turns: 0,
             encoder: Encoder::default(),
             decoder: Decoder::default(),
             builder: Builder::default(),
@@ -240,7 +243,6 @@ impl State {
         lane.down = Down::Head;
         lane.to_head = made.is_head;
         lane.send_window = self.initial_window;
-        lane.is_granted = false;
         lane.wake();
     }
 
@@ -265,10 +267,10 @@ impl State {
         if lane.text.capacity() > BUFFER_KEPT {
             lane.text = Vec::new();
         }
-        lane.is_granted = false;
         if std::mem::take(&mut lane.is_blocked) {
             self.blocked.retain(|other| *other != at);
         }
+        self.use_turn(at);
         self.streams[at] = 0;
         self.open -= 1;
         self.release(unread as u32);

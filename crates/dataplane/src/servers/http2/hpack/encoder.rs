@@ -68,23 +68,6 @@ impl Encoder {
         }
     }
 
-    /// The status of a response, three digits.
-    pub fn status(&mut self, out: &mut Vec<u8>, status: u16) {
-        match status {
-            200 => out.push(0x88),
-            204 => out.push(0x89),
-            206 => out.push(0x8a),
-            304 => out.push(0x8b),
-            400 => out.push(0x8c),
-            404 => out.push(0x8d),
-            500 => out.push(0x8e),
-            _ => {
-                let digit = |place: u16| b'0' + (status / place % 10) as u8;
-                out.extend_from_slice(&[0x08, 3, digit(100), digit(10), digit(1)]);
-            }
-        }
-    }
-
     /// A field, whose name may be in capitals.
     pub fn field(&mut self, out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
         if name.len() > NAME_MAX || value.len() > VALUE_MAX {
@@ -131,6 +114,23 @@ impl Encoder {
             self.hashes.pop_back();
             let Some(oldest) = self.entries.pop_back() else { break };
             self.bytes -= oldest.text.len() + ENTRY_EXTRA;
+        }
+    }
+}
+
+/// The status of a response, three digits.
+pub fn put_status(out: &mut Vec<u8>, status: u16) {
+    match status {
+        200 => out.push(0x88),
+        204 => out.push(0x89),
+        206 => out.push(0x8a),
+        304 => out.push(0x8b),
+        400 => out.push(0x8c),
+        404 => out.push(0x8d),
+        500 => out.push(0x8e),
+        _ => {
+            let digit = |place: u16| b'0' + (status / place % 10) as u8;
+            out.extend_from_slice(&[0x08, 3, digit(100), digit(10), digit(1)]);
         }
     }
 }

@@ -132,8 +132,7 @@ pub fn decode(coded: &[u8], out: &mut Vec<u8>) -> Result<(), Malformed> {
 
 /// The symbol whose code is at the left of 32 bits, by trying one length after the other.
 fn long(bits: u64) -> Option<(u8, u32)> {
-    for length in DIRECT as usize + 1..=LONGEST {
-        let class = CLASSES[length];
+    for (length, class) in CLASSES.iter().enumerate().skip(DIRECT as usize + 1) {
         if bits < class.limit {
             let code = (bits >> (32 - length)) as u32;
             let symbol = SYMBOLS[usize::from(class.at) + (code - class.first) as usize];

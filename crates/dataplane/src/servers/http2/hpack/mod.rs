@@ -6,7 +6,7 @@ mod huffman;
 mod static_table;
 
 pub use decoder::Decoder;
-pub use encoder::Encoder;
+pub use encoder::{Encoder, put_status};
 
 /// The dynamic table may take so many bytes on either side until settings say otherwise.
 const TABLE_BYTES: usize = 4096;
@@ -95,7 +95,7 @@ mod tests {
             for fields in blocks {
                 let mut block = Vec::new();
                 encoder.begin(&mut block);
-                encoder.status(&mut block, 200);
+                put_status(&mut block, 200);
                 for (name, value) in &fields {
                     encoder.field(&mut block, name.to_ascii_uppercase().as_bytes(), value.as_bytes());
                 }
