@@ -294,7 +294,7 @@ class DatabaseGroup:
         if self.settings.nodes != "embedded":
             return
         kept = Kept(tuple(self._nodes), self._kept.replicas, memory)
-        if _lasting(kept) != _lasting(self._kept) or not (self._own_directory / "group.json").exists():
+        if _lasting(kept) != _lasting(self._kept):
             group_memory.write(self._own_directory / "group.json", kept)
         self._kept = kept
 

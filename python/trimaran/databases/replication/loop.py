@@ -243,9 +243,9 @@ async def _soon(work: Coroutine[Any, Any, None]) -> None:
     It is not cancelled, because PostgreSQL's client would wait for a node that hangs; its own limits end it.
     """
     task = asyncio.create_task(work)
+    task.add_done_callback(looked_at)
     done, _ = await asyncio.wait({task}, timeout=_ORDER_S)
     if not done:
-        task.add_done_callback(looked_at)
         raise DatabaseError(f"no answer within {_ORDER_S:g} s")
     task.result()
 
