@@ -15,7 +15,7 @@ import psycopg
 T = TypeVar("T")
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 
-_CLOSE_S = 1.0
+_CLOSE_S = 0.1
 
 
 class Unanswered(Exception):
@@ -98,9 +98,9 @@ class Question(Generic[T]):
             return
         if not task.done():
             await asyncio.wait({task}, timeout=_CLOSE_S)
+        if not task.done():
             task.cancel()
-        with suppress(asyncio.CancelledError, Exception):
-            await task
+            await asyncio.wait({task}, timeout=_CLOSE_S)
 
     async def _done_by(self, deadline: float) -> bool:
         assert self._task is not None
