@@ -166,7 +166,7 @@ def test_the_control_socket_is_for_this_user_only(trimaran: Trimaran) -> None:
         ("scale", {"pool": "nowhere", "count": 1}, "there is no pool nowhere"),
         ("drain", {"server": "app-99"}, "there is no server app-99; there are app-1, app-2"),
         ("drain", {}, "server: expected a text"),
-        ("promote", {"node": "main-2"}, "there is no node main-2; there are no databases"),
+        ("promote", {"node": "main-2"}, "this app has no database"),
         ("remove-replica", {}, "node: expected a text"),
         ("add-replica", {"database": ""}, "this app has no database"),
     ],
