@@ -130,7 +130,7 @@ class NodeStatus:
     role: str
     """primary, replica, or out: not to be used."""
     state: str
-    """running, stopped, unreachable, or what is being done to it (joining, copying, starting)."""
+    """running, stopped, unreachable, or what is being done to it (joining, starting)."""
     reason: str
     address: str
     pid: int | None

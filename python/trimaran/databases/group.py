@@ -329,7 +329,7 @@ class DatabaseGroup:
             if found is None or not found.standby:
                 return
             if follows:
-                await self._actions.rejoin(node.name, self._memory.primary, copy=False)
+                await self._actions.rejoin(node.name, self._memory.primary, "start")
             else:
                 await node.embedded.bring_up(report)
         except DatabaseError as error:
@@ -470,7 +470,9 @@ class DatabaseGroup:
             self._nodes[name] = node
             self._keep(loop.memory)
             self._journal.decide(self.name, f"add {name}", "asked for by hand")
-            loop.in_background(name, "joining", self._actions.rejoin(name, loop.memory.primary, copy=found is not None))
+            loop.in_background(
+                name, "joining", self._actions.rejoin(name, loop.memory.primary, "copy" if found else "start")
+            )
         return f"{name} is being made; `trimaran db status` shows when it has caught up"
 
     async def remove_replica(self, name: str) -> str:

@@ -65,6 +65,17 @@ def test_the_end_of_the_process_counts_at_once_and_the_most_advanced_takes_over(
     assert "has every acknowledged commit" in decision.reason
 
 
+def test_replicas_are_compared_when_they_have_taken_in_everything() -> None:
+    late = replica("c", position=120, receiving=True)
+    decision = ask(dead(), replica("b", position=130), late)
+    assert (decision.action, decision.writable, decision.soon) == (HoldWrites(), None, True)
+    caught_up = replace(late, position=140, receiving=False)
+    again = ask(dead(), replica("b", position=130), caught_up, memory=decision.memory, now_s=1000.1)
+    assert again.action == Promote("c", frozenset({"b"}))
+    hangs = ask(dead(), replica("b", position=130), late, memory=decision.memory, now_s=1001.0)
+    assert hangs.action == Promote("b", frozenset({"c"})), "one that hangs is not waited for without end"
+
+
 def test_nobody_is_promoted_before_the_old_primary_is_fenced() -> None:
     decision = ask(dead(fenced=False), replica("b"), replica("c"))
     assert (decision.action, decision.writable) == (Fence("a"), None)
@@ -181,7 +192,7 @@ def test_an_old_primary_is_never_used_again_before_it_is_rewound() -> None:
     streams = (Stream("c", True, True, 100),)
     new = primary("b", timeline=2, streams=streams)
     decision = ask(primary("a", timeline=1, position=999), new, replica("c", upstream="b", timeline=2), memory=memory)
-    assert (decision.action, decision.writable) == (Rejoin("a", copy=False), "b")
+    assert (decision.action, decision.writable) == (Rejoin("a", "rewind"), "b")
 
 
 def test_a_primary_that_fell_back_to_an_older_timeline_is_not_written_to() -> None:
@@ -262,9 +273,21 @@ def test_replicas_of_another_node_are_pointed_to_the_primary() -> None:
 def test_a_replica_that_does_not_run_is_brought_back_and_one_at_work_is_left_alone() -> None:
     memory = replace(WELL, told=frozenset({"b"}), guard=frozenset({"b"}))
     streams = (Stream("b", True, True, 100),)
-    assert ask(primary(streams=streams), replica("b"), dead("c"), memory=memory).action == Rejoin("c", copy=False)
+    assert ask(primary(streams=streams), replica("b"), dead("c"), memory=memory).action == Rejoin("c", "start")
     busy = replace(dead("c"), busy="joining")
     assert ask(primary(streams=streams), replica("b"), busy, memory=memory).action == Nothing()
+
+
+def test_a_replica_that_does_not_start_is_rewound_then_copied_once() -> None:
+    memory, now_s, seen = replace(WELL, told=frozenset({"b"}), guard=frozenset({"b"})), 1000.0, []
+    streams = (Stream("b", True, True, 100),)
+    for _ in range(200):
+        decision = ask(primary(streams=streams), replica("b"), dead("c"), memory=memory, now_s=now_s)
+        if isinstance(decision.action, Rejoin):
+            seen.append(decision.action.how)
+        memory, now_s = decision.memory, now_s + 1
+    assert seen[:4] == ["start", "rewind", "copy", "start"]
+    assert seen.count("copy") == 1
 
 
 def test_a_replica_that_finds_no_place_is_rewound_and_then_copied() -> None:
@@ -275,7 +298,7 @@ def test_a_replica_that_finds_no_place_is_rewound_and_then_copied() -> None:
         if decision.action != Nothing():
             seen.append(decision.action)
         memory, now_s = decision.memory, now_s + 1
-    assert seen[:2] == [Rejoin("c", copy=False), Rejoin("c", copy=True)]
+    assert seen[:2] == [Rejoin("c", "rewind"), Rejoin("c", "copy")]
 
 
 # Nodes of others

@@ -224,13 +224,13 @@ class Group(RuleBasedStateMachine):
             case Repoint(names, to):
                 for name in names:
                     self.servers[name].upstream = to
-            case Rejoin(name, copy):
+            case Rejoin(name, how):
                 self.end(self.servers[name])
                 server, primary = self.servers[name], self.servers[self.memory.primary]
                 together = 0
                 while server.wal[: together + 1] == primary.wal[: together + 1] and together < len(server.wal):
                     together += 1
-                server.wal = list(primary.wal) if copy else server.wal[:together]
+                server.wal = list(primary.wal) if how == "copy" else server.wal[:together]
                 server.alive, server.suspended = True, False
                 server.standby, server.upstream = True, primary.name
             case Restart(name):

@@ -168,7 +168,8 @@ class EmbeddedNode:
         elif was_replica and not diverged:
             standby.follow(at.data, name, upstream, at.pass_file, ground.account)
         elif not await copying.rewind(*steps):
-            copying.set_aside(at, report)
+            if not was_replica:
+                copying.set_aside(at, report)
             await copying.base_backup(*steps)
         await self._listen(ground, report)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
+from typing import Literal
 
 from trimaran.errors import DatabaseError
 
@@ -100,16 +101,17 @@ class Actions:
         await node.embedded.kill()
         await node.embedded.bring_up(self._report)
 
-    async def rejoin(self, name: str, primary: str, copy: bool) -> None:
-        """Have a node of ours follow the primary, whatever it was before."""
+    async def rejoin(self, name: str, primary: str, how: Literal["start", "rewind", "copy"]) -> None:
+        """Have a node of ours follow the primary, whatever it was before. `start` rewinds only a former primary."""
         node, upstream = self._own(name), self._own(primary)
-        ran = node.process == "running"
-        if ran:
+        if node.process == "running":
             await node.embedded.shut_down()
         await node.embedded.kill()
         await node.forget()
         await self.keep_slots(primary)
-        await node.embedded.follow(name, upstream.embedded.upstream, self._report, diverged=ran, copy=copy)
+        await node.embedded.follow(
+            name, upstream.embedded.upstream, self._report, diverged=how == "rewind", copy=how == "copy"
+        )
         # Slots from when it was a primary would keep its own disk filling.
         async with operations.connected(node.conninfo()) as connection:
             await operations.keep_slots(connection, self._group, [])

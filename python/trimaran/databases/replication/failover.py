@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from .topology import UNKNOWN, Memory, NodeFacts, Stream
 
@@ -21,6 +22,8 @@ _ADRIFT_S = 6.0
 """A replica that has not found its primary after this time needs to be rewound or copied."""
 _ABSENT_S = 1.0
 """A replica that reconnects within this time stays one that commits wait for."""
+_LET_GO_S = 1.0
+"""How long replicas may take in what a fenced primary had sent before they are compared."""
 _FIRST_DELAY_S, _LONGEST_DELAY_S = 1.0, 30.0
 
 
@@ -91,8 +94,8 @@ class Rejoin:
     """Bring a node back as a replica: start it, rewind it first where it was a primary."""
 
     node: str
-    copy: bool
-    """Copy the whole of it: what it has does not fit any more."""
+    how: Literal["start", "rewind", "copy"]
+    """As it is; after what it has beyond the primary is taken back; or by a new copy of all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +122,8 @@ class Decision:
     writable: str | None
     """Where writes go meanwhile; None holds them."""
     memory: Memory
+    soon: bool = False
+    """Whether the next look should come at once: what is waited for takes milliseconds."""
 
 
 def decide(now_s: float, facts: Facts, memory: Memory, rules: Rules) -> Decision:
@@ -197,9 +202,17 @@ def _replace(now_s: float, facts: Facts, memory: Memory, rules: Rules, failure: 
         return _restart_or_hold(now_s, primary, memory, rules, f"{failure}; {obstacle}")
     if not primary.fenced:
         return Decision(Fence(primary.name), f"{failure}; {best.name} will take over", None, memory)
+    since = now_s if memory.fenced_since_s is None else memory.fenced_since_s
+    receiving = sorted(node.name for node in _candidates(facts, memory) if node.receiving)
+    if receiving and now_s - since < _LET_GO_S:
+        # Who is ahead can still change. Whoever had more than the new primary could not follow it.
+        reason = f"{failure}; {' and '.join(receiving)} still takes in what it had sent"
+        return Decision(HoldWrites(), reason, None, replace(memory, fenced_since_s=since), soon=True)
     others = frozenset(node.name for node in _candidates(facts, memory) if node.name != best.name)
     followers = others if rules.synchronous else frozenset()
-    known = replace(memory, primary=best.name, promoting=True, told=followers, guard=None, mark=None)
+    known = replace(
+        memory, primary=best.name, promoting=True, told=followers, guard=None, mark=None, fenced_since_s=None
+    )
     return Decision(Promote(best.name, followers), f"{failure}; {obstacle}", None, known)
 
 
@@ -293,18 +306,23 @@ def _tend(now_s: float, facts: Facts, memory: Memory, rules: Rules) -> Decision:
 
 def _tend_memory(now_s: float, facts: Facts, memory: Memory) -> Memory:
     primary = facts[memory.primary]
-    connected = {stream.node for stream in primary.streams}
+    streaming = {stream.node for stream in primary.streams if stream.streaming}
+    # One that cannot follow connects again and again; one that catches up moves.
     adrift = {
         node.name: memory.adrift_since_s.get(node.name, now_s)
         for node in facts.values()
-        if node.name != primary.name and node.reachable and not node.busy and node.name not in connected
+        if node.name not in streaming | {primary.name} and node.reachable and not node.busy and not node.moving
     }
-    streaming = {stream.node for stream in primary.streams if stream.streaming}
     absent = {name: memory.absent_since_s.get(name, now_s) for name in memory.told - streaming}
-    attempts = {
-        name: count for name, count in memory.attempts.items() if name not in connected and name != primary.name
-    }
-    memory = replace(memory, timeline=primary.timeline, adrift_since_s=adrift, absent_since_s=absent, attempts=attempts)
+    attempts = {name: count for name, count in memory.attempts.items() if name not in streaming | {primary.name}}
+    memory = replace(
+        memory,
+        timeline=primary.timeline,
+        adrift_since_s=adrift,
+        absent_since_s=absent,
+        attempts=attempts,
+        fenced_since_s=None,
+    )
     return _guarded(primary, memory)
 
 
@@ -393,9 +411,12 @@ def _bring_back(now_s: float, facts: Facts, memory: Memory) -> Decision | None:
         elif now_s - memory.adrift_since_s.get(name, now_s) >= _ADRIFT_S:
             reason = f"{name} has not found its place in the primary's WAL for {_ADRIFT_S:g} s"
         if reason:
-            # A second attempt on a node that runs and gets no WAL: what it has does not fit.
-            copy = node.process != "exited" and memory.attempts.get(name, 0) > 0
-            return Decision(Rejoin(name, copy), reason, memory.primary, _with_attempt(now_s, name, memory))
+            # Each attempt goes further; after a whole copy it is something else, and not copied over and over.
+            steps: tuple[Literal["start", "rewind", "copy"], ...] = ("start", "rewind", "copy")
+            first = 0 if node.process == "exited" else 1
+            at = first + memory.attempts.get(name, 0)
+            how = steps[at] if at < len(steps) else steps[first]
+            return Decision(Rejoin(name, how), reason, memory.primary, _with_attempt(now_s, name, memory))
     return None
 
 

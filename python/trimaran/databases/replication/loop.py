@@ -35,6 +35,7 @@ from .nodes import Node
 from .observe import Observer
 from .topology import UNKNOWN, Memory, NodeFacts
 
+_SOON_S = 0.005
 _ORDER_S = 0.5
 _TOLD_AGAIN_S = 30.0
 """A state that goes on is said again only when its words have changed, and not more often than this."""
@@ -98,6 +99,8 @@ class Loop:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(self._interval_s):
                         await self._wake.wait()
+            else:
+                await asyncio.sleep(_SOON_S)
             self._wake.clear()
 
     async def step(self) -> bool:
@@ -120,7 +123,7 @@ class Loop:
                 self.memory = replace(self.memory, told=UNKNOWN)
             await asyncio.sleep(self._interval_s)
         await self._publish()
-        return isinstance(decision.action, Nothing | HoldWrites | Keep | Rejoin | Restart)
+        return not decision.soon and isinstance(decision.action, Nothing | HoldWrites | Keep | Rejoin | Restart)
 
     async def close(self) -> None:
         """Gives up what is under way and lets go of all connections."""
@@ -183,9 +186,9 @@ class Loop:
                 await _soon(self._actions.repoint(names, to))
             case Synchronous(names):
                 await _soon(self._actions.wait_for(self.memory.primary, names))
-            case Rejoin(node, copy):
-                work = self._actions.rejoin(node, self.memory.primary, copy)
-                self.in_background(node, "copying" if copy else "joining", work)
+            case Rejoin(node, how):
+                work = self._actions.rejoin(node, self.memory.primary, how)
+                self.in_background(node, "joining", work)
             case Restart(node):
                 self.in_background(node, "starting", self._restart(node))
             case Nothing() | HoldWrites() | Keep():
@@ -267,8 +270,8 @@ def _named(decision: Decision) -> str:
             return f"take {node} as the primary"
         case Repoint(names, to):
             return f"point {', '.join(sorted(names))} to {to}"
-        case Rejoin(node, copy):
-            return f"copy {node} again" if copy else f"bring {node} back"
+        case Rejoin(node, how):
+            return {"start": f"bring {node} back", "rewind": f"rewind {node}", "copy": f"copy {node} again"}[how]
         case Restart(node):
             return f"restart {node}"
         case Synchronous(names):

@@ -59,6 +59,8 @@ class Observer:
             timeline=node.timeline,
             position=sight.position if sight else 0,
             settled=sight is not None and (sight.settled or now - node.moved_at_s >= _SETTLED_S),
+            receiving=sight is not None and sight.receiving,
+            moving=now - node.moved_at_s < _SETTLED_S,
             upstream=self._name_at(node.upstream_endpoint),
             streams=self._streams(node, now) if node.name == primary else (),
             write_failure=node.probe.write_failure if node.name == primary else "",

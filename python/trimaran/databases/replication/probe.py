@@ -55,7 +55,8 @@ _FULL = (
   CASE WHEN me.standby THEN current_setting('primary_conninfo') ELSE '' END, current_setting('cluster_name'),
   (SELECT coalesce(json_agg(json_build_array(application_name, state, sync_state,
      coalesce(flush_lsn - '0/0', 0)::bigint, coalesce(replay_lsn - '0/0', 0)::bigint)), '[]')
-   FROM pg_stat_replication WHERE application_name <> 'trimaran_backup')
+   FROM pg_stat_replication WHERE application_name <> 'trimaran_backup'),
+  EXISTS (SELECT FROM pg_stat_wal_receiver)
 FROM me
 """
 )
@@ -65,7 +66,7 @@ _PLAIN = (
     + """
   CASE WHEN me.standby THEN (SELECT timeline_id FROM pg_control_checkpoint())
     ELSE ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int END,
-  true, '', '', '[]'::json
+  true, '', '', '[]'::json, false
 FROM me
 """
 )
@@ -99,6 +100,8 @@ class Sight:
     """Whom a replica is told to follow; empty on a primary, and where the login may not see it."""
     cluster_name: str
     streams: tuple[Connected, ...]
+    receiving: bool
+    """Whether a replica has a WAL receiver, which may hold more than it has written."""
 
 
 class Probe:
@@ -152,7 +155,7 @@ class Probe:
             Connected(name, state, sync in ("sync", "quorum"), int(flushed), int(replayed))
             for name, state, sync, flushed, replayed in said[7]
         )
-        return Sight(said[0], said[1], said[2], said[3], said[4], said[5], said[6], streams)
+        return Sight(said[0], said[1], said[2], said[3], said[4], said[5], said[6], streams, said[8])
 
     async def _emit(self) -> None:
         connection = await self._commits.connection()

@@ -42,6 +42,10 @@ class NodeFacts:
     """A primary: WAL on its disk. A replica: WAL that it has received, on its disk."""
     settled: bool = True
     """False for a replica that was started lately and may have more on its disk than it says."""
+    receiving: bool = False
+    """Whether a replica may still be taking in WAL: its position is not final."""
+    moving: bool = False
+    """Whether its position has changed within the last seconds."""
     upstream: str | None = None
     """Which node it is told to follow; None for another address or none."""
     streams: tuple[Stream, ...] = ()
@@ -78,9 +82,11 @@ class Memory:
     failures: Mapping[str, int] = field(default_factory=dict)
     """Failed probes in a row."""
     adrift_since_s: Mapping[str, float] = field(default_factory=dict)
-    """Replicas that run and do not get WAL from the primary."""
+    """Replicas that run and do not get on with the primary's WAL."""
     absent_since_s: Mapping[str, float] = field(default_factory=dict)
     """Replicas of `told` that get no WAL from the primary at this moment."""
+    fenced_since_s: float | None = None
+    """Since when nothing new comes from the failed primary."""
     attempts: Mapping[str, int] = field(default_factory=dict)
     """Starts of a node in a row that did not help."""
     attempt_at_s: Mapping[str, float] = field(default_factory=dict)
