@@ -48,7 +48,7 @@ class DataPlane:
     def plans_wanted(self, timeout_ms: int) -> list[tuple[int, str]]:
         """Statements without a plan, each with an id; waits up to `timeout_ms` (without the GIL) for the first."""
 
-    def planned(self, id: int, plan: str) -> None:
+    def planned(self, id: int, plan: str) -> None:  # noqa: A002 - the name is the seam's
         """Give the plan of a statement, as `trimaran.databases.planner.Plan.to_json` writes it. Raises SnapshotError when it
         is malformed; the statement then goes to the primary."""
 
