@@ -43,6 +43,60 @@ POOL: dict[str, Any] = {
     "servers": [],
 }
 
+DATABASE: dict[str, Any] = {
+    "name": "main",
+    "listener": "127.0.0.1:0",
+    "tls": False,
+    "users": [],
+    "nodes": [],
+    "monitor": {"user": "", "password": "", "database": "", "interval_ms": 100},
+    "clients_max": 200,
+    "connections_max": 10,
+    "checkout_timeout_ms": 5_000,
+    "hold_timeout_ms": 5_000,
+    "connect_timeout_ms": 2_000,
+    "login_timeout_ms": 5_000,
+    "server_lifetime_ms": 3_600_000,
+    "server_idle_ms": 60_000,
+    "request_max_bytes": 256 * 1024 * 1024,
+    "reads": {
+        "split": True,
+        "policy": {"name": "least_requests"},
+        "causal": "session",
+        "wait_ms": 0,
+        "lag_max_bytes": 0,
+        "lag_max_ms": 0,
+    },
+}
+
+
+def node(name: str, address: str, role: str = "primary", **changes: Any) -> dict[str, Any]:
+    """One PostgreSQL server of a database."""
+    return {
+        "name": name,
+        "address": address,
+        "tls": "disable",
+        "ca": "",
+        "server_name": "",
+        "role": role,
+        "weight": 1.0,
+        **changes,
+    }
+
+
+def user(name: str, password: str, *, operator: bool = False) -> dict[str, Any]:
+    """Who may connect to a database."""
+    return {"name": name, "password": password, "verifier": None, "operator": operator}
+
+
+def database(
+    *nodes: dict[str, Any], users: list[dict[str, Any]], monitor: dict[str, str], **changes: Any
+) -> dict[str, Any]:
+    """A database of `nodes`, on a free loopback port. `monitor` gives user, password and database."""
+    made = {**copy.deepcopy(DATABASE), "nodes": list(nodes), "users": users, **changes}
+    made["monitor"].update(monitor)
+    return made
+
 
 def server(name: str, address: str, **changes: Any) -> dict[str, Any]:
     """One server of a pool."""

@@ -3,6 +3,7 @@
 
 use super::connection::Connection;
 use super::expect::{Expect, Expectations};
+use super::plan::Effect;
 use super::protocol::fields::TargetKind;
 use super::protocol::messages::{to_client, to_server};
 use super::protocol::tag::to_server as tag;
@@ -42,6 +43,10 @@ impl Composed {
                 Step::Unnamed(statement) => connection.unnamed == Some((number, statement.id)),
                 _ => false,
             });
+        if survey.effects().any(Effect::forgets_statements) {
+            // When exactly nobody can tell; what is needed is prepared again.
+            connection.prepared.forget();
+        }
         for step in &survey.steps {
             self.step(step, number, connection, expect);
         }
@@ -69,7 +74,9 @@ impl Composed {
                     to_client::parse_complete(&mut answer);
                     expect.push(Expect::Ready(answer));
                 } else {
-                    parse.write_as(statement.name().as_bytes(), &mut self.ours);
+                    let name = statement.name();
+                    self.close_leftover(name.as_bytes(), connection, expect);
+                    parse.write_as(name.as_bytes(), &mut self.ours);
                     expect.push(Expect::Parse { own: false, id: Some(statement.id) });
                     self.make_room(statement, connection, expect);
                 }
@@ -84,6 +91,17 @@ impl Composed {
                 self.ensure(statement, connection, expect);
                 target.write_as(statement.name().as_bytes(), &mut self.ours);
                 expect.push(Expect::Describe);
+            }
+            Step::Deallocate => {
+                // There must be something that goes; and what is gone already is prepared when it is needed.
+                let gone = format!("{NAME}gone");
+                to_server::close_statement(&mut self.ours, gone.as_bytes());
+                expect.push(Expect::Close { own: true });
+                to_server::parse(&mut self.ours, gone.as_bytes(), b"", &[]);
+                expect.push(Expect::Parse { own: true, id: None });
+                to_server::parse(&mut self.ours, b"", format!("DEALLOCATE {gone}").as_bytes(), &[]);
+                expect.push(Expect::Parse { own: false, id: None });
+                connection.unnamed = None;
             }
             Step::Unnamed(statement) => {
                 if connection.unnamed != Some((number, statement.id)) {
@@ -104,9 +122,19 @@ impl Composed {
     /// Sees to it that the connection has the statement.
     fn ensure(&mut self, statement: &Statement, connection: &mut Connection, expect: &mut Expectations) {
         if !connection.prepared.has(statement.id) {
-            self.prepare(statement.name().as_bytes(), statement);
+            let name = statement.name();
+            self.close_leftover(name.as_bytes(), connection, expect);
+            self.prepare(name.as_bytes(), statement);
             expect.push(Expect::Parse { own: true, id: Some(statement.id) });
             self.make_room(statement, connection, expect);
+        }
+    }
+
+    /// Closing what does not exist is no error.
+    fn close_leftover(&mut self, name: &[u8], connection: &Connection, expect: &mut Expectations) {
+        if connection.prepared.leftovers {
+            to_server::close_statement(&mut self.ours, name);
+            expect.push(Expect::Close { own: true });
         }
     }
 

@@ -24,6 +24,8 @@ pub struct Connection {
     /// The settings it has been brought to.
     pub settings: Settings,
     pub prepared: Prepared,
+    /// Nobody can tell its settings: it is not used by another session.
+    pub is_uncertain: bool,
     /// Whose unnamed statement it holds: the session's number and which of its statements.
     pub unnamed: Option<(u32, u64)>,
     /// How it is cancelled.
@@ -32,6 +34,8 @@ pub struct Connection {
     pub idle_since_us: u64,
     /// The node's epoch when it was made: it is not used again when the node's role has changed since.
     pub epoch: u64,
+    /// The pool's generation when it was made.
+    pub generation: u64,
     thread: usize,
 }
 
@@ -53,11 +57,13 @@ impl Connection {
             parameters,
             settings: Settings::default(),
             prepared: Prepared::default(),
+            is_uncertain: false,
             unnamed: None,
             target: Arc::new(CancelTarget { node, process, secret }),
             born_us: now_us,
             idle_since_us: now_us,
             epoch,
+            generation: 0,
             thread: shard(),
         }
     }
@@ -102,9 +108,16 @@ pub struct Prepared {
     known: HashMap<u64, u64>,
     order: VecDeque<(u64, u64)>,
     uses: u64,
+    /// More may be prepared than is known: names have to be closed before they are used.
+    pub leftovers: bool,
 }
 
 impl Prepared {
+    /// Which are there is not certain any more.
+    pub fn forget(&mut self) {
+        *self = Self { leftovers: true, ..Self::default() };
+    }
+
     /// Whether statement `id` is there; it counts as used.
     pub fn has(&mut self, id: u64) -> bool {
         self.uses += 1;
@@ -139,10 +152,6 @@ impl Prepared {
 
     pub fn remove(&mut self, id: u64) {
         self.known.remove(&id);
-    }
-
-    pub fn clear(&mut self) {
-        *self = Self::default();
     }
 }
 

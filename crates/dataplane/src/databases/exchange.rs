@@ -78,6 +78,8 @@ pub struct Exchange<'e> {
     refused: Option<Refusal>,
     /// The server says good-bye.
     leaving: bool,
+    /// Nothing was asked: whatever comes is passed on.
+    unasked: bool,
 }
 
 impl<'e> Exchange<'e> {
@@ -105,6 +107,7 @@ impl<'e> Exchange<'e> {
             copied: 0,
             refused: None,
             leaving: false,
+            unasked: false,
             seen: false,
         }
     }
@@ -118,6 +121,11 @@ impl<'e> Exchange<'e> {
 
     /// Passes on what the server says without being asked. Ready when either side is gone.
     pub fn poll_news(&mut self, cx: &mut Context<'_>) -> Poll<Broken> {
+        self.unasked = true;
+        // Some may have come together with the end of the last answer.
+        if let Err(broken) = self.digest() {
+            return Poll::Ready(broken);
+        }
         let moved = self.poll_pass_on(cx).map(|done| done.and_then(|()| self.poll_receive(cx)));
         match moved {
             Poll::Ready(Err(broken)) => Poll::Ready(broken),
@@ -311,7 +319,7 @@ impl<'e> Exchange<'e> {
                 return Ok(());
             }
             self.message(tag, length)?;
-            if self.is_answered() && !self.leaving {
+            if self.is_answered() && !self.leaving && !self.unasked {
                 return Ok(());
             }
         }
@@ -362,6 +370,7 @@ impl<'e> Exchange<'e> {
             self.expect.own_error = Some(String::from_utf8_lossy(error.message()).into_owned());
         }
         let code = error.code();
+        self.expect.outdated |= code == b"0A000" && error.routine() == b"RevalidateCachedQuery";
         if error.severity() == Severity::Fatal && matches!(code, b"57P01" | b"57P02" | b"57P03") {
             self.leaving = true;
             self.cut(length);

@@ -49,6 +49,10 @@ pub struct Expectations {
     pub status: Option<u8>,
     /// An error of the unit itself was seen.
     pub failed: bool,
+    /// A prepared statement was refused because its result has other columns by now.
+    pub outdated: bool,
+    /// The client is to hear what our own queries change.
+    pub tell: bool,
     /// Our own queries before the unit have failed.
     pub own_failed: bool,
     /// What the server said then.
@@ -90,6 +94,7 @@ impl Expectations {
     pub fn arrived(&mut self, tag: u8, status: u8) -> Option<Verdict> {
         let own = self.is_own();
         match tag {
+            b'S' if own && self.tell => return Some(Verdict::Pass),
             b'N' | b'S' if own => return Some(Verdict::Drop),
             b'N' | b'S' | b'A' => return Some(Verdict::Pass),
             b'E' if own => {

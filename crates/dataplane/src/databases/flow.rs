@@ -116,7 +116,7 @@ async fn carry(client: &mut Client, session: &mut Session, group: &Group, unit: 
     if session.skipping && unit.end != End::Sync {
         return Ok(());
     }
-    let survey = match Survey::of(bytes, unit, session, group) {
+    let mut survey = match Survey::of(bytes, unit, session, group) {
         _ if session.skipping => Survey::default(),
         Ok(survey) => survey,
         Err(error) => return fatal(client, Report::fatal("08P01", error.to_string())).await,
@@ -125,11 +125,13 @@ async fn carry(client: &mut Client, session: &mut Session, group: &Group, unit: 
         entry.planned().await;
         entry.executions.fetch_add(1, Ordering::Relaxed);
     }
+    survey.resolve(session);
     group.counters.mine().requests.add(1);
     if let Some(answer) = answered_here(session, &survey) {
         return send(client, &answer).await;
     }
     let view = group.view().clone();
+    vacate(group, &survey);
     let deadlines = Deadlines::of(&view);
     let mut role = decide(session, &survey, view.settings.reads.split);
     let mut avoid = Vec::new();
@@ -155,7 +157,13 @@ async fn carry(client: &mut Client, session: &mut Session, group: &Group, unit: 
             }
             Ok(Outcome::Done) => {
                 session.lost = false;
-                session.settle(&survey, &expect, expect.status.filter(|_| !matches!(unit.end, End::Flush { .. })));
+                vacate(group, &survey);
+                session.settle(
+                    &survey,
+                    &expect,
+                    expect.status.filter(|_| !matches!(unit.end, End::Flush { .. })),
+                    group,
+                );
                 return Ok(());
             }
             Ok(Outcome::Refused(refusal)) => {
@@ -208,6 +216,7 @@ async fn one_try(
     for sql in &preface {
         composed.own_query(sql, &mut expect);
     }
+    expect.tell = std::mem::take(&mut session.tell);
     if !session.lost {
         connection.settings = session.settings.clone();
     }
@@ -251,6 +260,16 @@ async fn preface(session: &mut Session, group: &Group, survey: &Survey<'_>) -> V
     preface
 }
 
+/// Connections that nobody uses make way for a statement that needs their database for itself (and would wait for them for
+/// 5 s and fail), or are out of date after it.
+fn vacate(group: &Group, survey: &Survey<'_>) {
+    for effect in survey.effects() {
+        if let Effect::Vacate { database } = effect {
+            group.vacate(database.as_deref());
+        }
+    }
+}
+
 /// The role that a unit is for.
 fn decide(session: &Session, survey: &Survey<'_>, split: bool) -> Role {
     if session.guard.is_some() || session.status != IDLE || !session.pins.is_empty() {
@@ -265,14 +284,17 @@ fn answered_here(session: &mut Session, survey: &Survey<'_>) -> Option<Vec<u8>> 
     survey.query.as_ref()?;
     let plan = survey.entries.first()?.plan()?;
     let [Effect::Deallocate { name }] = &plan.effects[..] else { return None };
-    if plan.statements != 1 || session.status == FAILED || !session.pins.is_empty() {
+    if plan.statements != 1 || session.status == FAILED {
         return None;
     }
     let command = if let Some(name) = name {
         session.statements.remove(name.as_bytes()).map(|_| "DEALLOCATE")?
-    } else {
+    } else if session.pins.is_empty() {
         session.statements.clear();
         "DEALLOCATE ALL"
+    } else {
+        // Some may have been prepared in SQL.
+        return None;
     };
     let mut answer = Vec::new();
     to_client::command_complete(&mut answer, command);

@@ -169,6 +169,16 @@ impl Group {
         self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Closes the connections to a database (all: none is named) that nobody uses, and those in use when they are given back.
+    /// What is known of its servers' parameters is asked anew.
+    pub fn vacate(&self, database: Option<&str>) {
+        let concerned = |name: &str| database.is_none_or(|database| database == name);
+        for member in &self.view().members {
+            member.node.pools().iter().filter(|pool| concerned(&pool.login().database)).for_each(|pool| pool.vacate());
+        }
+        self.known_parameters().retain(|(_, name, _), _| !concerned(name));
+    }
+
     fn known_parameters(&self) -> MutexGuard<'_, HashMap<ParametersKey, Vec<(String, String)>>> {
         self.known_parameters.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -66,8 +66,50 @@ pub enum Effect {
         name: String,
     },
     PrepareTransaction {},
+    Savepoint {
+        name: String,
+    },
+    Release {
+        name: String,
+    },
+    RollbackTo {
+        name: String,
+    },
+    /// Results of other statements may have other columns from now on.
+    Define {},
+    /// Concerns connections to a database (all: none is named) that nobody uses: they stand in its way, or are out of date
+    /// after it.
+    Vacate {
+        database: Option<String>,
+    },
     #[serde(other)]
     Other,
+}
+
+impl Effect {
+    /// Whether all prepared statements of the server connection are gone after it.
+    pub fn forgets_statements(&self) -> bool {
+        match self {
+            Self::Deallocate { name } => name.is_none(),
+            Self::Discard { what } => what == "all",
+            _ => false,
+        }
+    }
+
+    /// Whether it changes settings that outlive the transaction.
+    pub fn changes_settings(&self) -> bool {
+        match self {
+            Self::Set { scope, .. } => *scope == Scope::Session,
+            Self::Reset { .. } => true,
+            Self::Discard { what } => what == "all",
+            _ => false,
+        }
+    }
+
+    /// Whether others may see something of it.
+    pub fn is_public(&self) -> bool {
+        matches!(self, Self::Other | Self::Define {} | Self::Vacate { .. })
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]

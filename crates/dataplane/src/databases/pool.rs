@@ -37,6 +37,8 @@ struct State {
     /// Connections that exist or are being made.
     open: usize,
     waiters: VecDeque<oneshot::Sender<Place>>,
+    /// Connections made before the pool was last vacated are not used again.
+    generation: u64,
 }
 
 /// What a waiter is given.
@@ -102,7 +104,11 @@ impl Pool {
         let mut state = self.lock();
         while let Some(at) = state.idle.iter().rposition(Connection::is_at_home).or(state.idle.len().checked_sub(1)) {
             let connection = state.idle.remove(at);
-            if connection.epoch == epoch && now - connection.born_us < limits.lifetime_us && connection.is_quiet() {
+            if connection.epoch == epoch
+                && connection.generation == state.generation
+                && now - connection.born_us < limits.lifetime_us
+                && connection.is_quiet()
+            {
                 return Ok(Place::Connection(Box::new(connection)));
             }
             state.open -= 1;
@@ -120,15 +126,29 @@ impl Pool {
     async fn open(self: &Arc<Self>, claim: Claim, limits: &Limits, deadline: Instant) -> Result<Guard, Unavailable> {
         let limit = limits.connect.min(deadline.saturating_duration_since(Instant::now()));
         let epoch = self.node.epoch();
+        let generation = self.lock().generation;
         let login = self.login();
         let connected = backend::connect(&self.node.endpoint, &login, &[], limit).await;
-        let connection =
+        let mut connection =
             Connection::new(connected.map_err(Unavailable::Failed)?, Arc::clone(&self.node), epoch, now_us());
+        connection.generation = generation;
         Ok(claim.with(connection))
+    }
+
+    /// Closes idle connections now, and those in use when they are given back.
+    pub fn vacate(&self) {
+        let mut state = self.lock();
+        state.generation += 1;
+        let closed = std::mem::take(&mut state.idle);
+        state.open -= closed.len();
     }
 
     fn give_back(&self, connection: Connection) {
         let mut state = self.lock();
+        if connection.generation != state.generation {
+            drop(state);
+            return self.lose();
+        }
         let mut place = Place::Connection(Box::new(connection));
         while let Some(waiter) = state.waiters.pop_front() {
             match waiter.send(place) {

@@ -2,6 +2,7 @@
 //! has written.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -10,11 +11,12 @@ use super::causal::{Horizon, parse_position};
 use super::clients::ClientEntry;
 use super::connection::Connection;
 use super::expect::Expectations;
+use super::group::Group;
 use super::plan::{Access, Effect, Scope};
 use super::pool::Guard;
 use super::route::{Role, Situation};
 use super::settings::{SETTINGS_MAX, Settings};
-use super::statement::Statement;
+use super::statement::{Meaning, Statement};
 use super::survey::{Change, Survey};
 use crate::clock::now_us;
 
@@ -22,6 +24,10 @@ use crate::clock::now_us;
 pub const IDLE: u8 = b'I';
 pub const IN_TRANSACTION: u8 = b'T';
 pub const FAILED: u8 = b'E';
+
+/// Savepoints of one transaction whose settings are known; beyond them the oldest are forgotten.
+const SAVEPOINTS_MAX: usize = 10_000;
+const ENCODING: &str = "a client encoding that the gateway cannot read";
 
 #[derive(Debug)]
 pub struct Session {
@@ -32,6 +38,12 @@ pub struct Session {
     pub settings: Settings,
     /// Settings when the transaction began, for its rollback.
     before: Option<Settings>,
+    /// Settings at each savepoint.
+    savepoints: Vec<(String, Settings)>,
+    /// Something was defined in the transaction.
+    defines: bool,
+    /// The server has reported a value that its defaults have, and the session's base has another: it is to be told.
+    pub tell: bool,
     pub status: u8,
     /// Its transaction went down with its server; it has to be told at the next statement, and to roll back.
     pub lost: bool,
@@ -51,15 +63,20 @@ pub struct Session {
 
 impl Session {
     pub fn new(client: Arc<ClientEntry>, login: Arc<Login>, base: Settings) -> Self {
+        let pins = base.get("client_encoding").filter(|statement| !reads_like_ascii(statement));
+        let pins = pins.map(|_| ENCODING.to_owned()).into_iter().collect();
         Self {
             client,
             login,
             settings: base.clone(),
             base,
             before: None,
+            savepoints: Vec::new(),
+            defines: false,
+            tell: false,
             status: IDLE,
             lost: false,
-            pins: Vec::new(),
+            pins,
             statements: HashMap::new(),
             unnamed: None,
             skipping: false,
@@ -74,35 +91,58 @@ impl Session {
         self.client.process
     }
 
+    /// What decides, beside their texts, what its statements mean.
+    pub fn meaning(&self, group: &Group) -> Meaning {
+        let mut names = 0;
+        for statement in ["role", "search_path", "session_authorization"].map(|name| self.settings.get(name)) {
+            if statement.is_some() {
+                names = BuildHasherDefault::<DefaultHasher>::default().hash_one((names, statement));
+            }
+        }
+        let owner = (!self.pins.is_empty()).then(|| self.number());
+        Meaning { definitions: group.statements.definitions(), names, owner }
+    }
+
     pub fn situation(&self, split: bool) -> Situation {
         let value = |name| self.settings.get(name).and_then(last_word);
         Situation {
             split,
             reads_only: value("default_transaction_read_only").is_some_and(|value| is_true(&value)),
             unusual: value("standard_conforming_strings").is_some_and(|value| !is_true(&value))
-                || value("client_encoding").is_some_and(|value| hides_quotes(&value)),
+                || value("client_encoding").is_some_and(|value| !reads_like_ascii(&value)),
         }
     }
 
     /// Takes over what a unit has done, when its answer has come. `status` is that of its end; none for a part of a batch.
-    pub fn settle(&mut self, survey: &Survey<'_>, expect: &Expectations, status: Option<u8>) {
+    pub fn settle(&mut self, survey: &Survey<'_>, expect: &Expectations, status: Option<u8>, group: &Group) {
         self.take_names(survey, expect);
         let Some(mut guard) = self.guard.take() else { return };
+        let at_start = self.settings.clone();
         if let Some(connection) = guard.connection() {
             note_prepared(connection, survey, expect, self.number());
-            if !expect.failed {
+            if expect.failed {
+                self.take_savepoints(survey);
+                connection.is_uncertain |= may_keep_a_part(survey);
+            } else {
                 self.take_effects(survey, connection);
+            }
+            self.defines |= survey.effects().any(|effect| matches!(effect, Effect::Define {}));
+            if self.defines || expect.outdated {
+                group.statements.note_definition();
             }
             let Some(status) = status else {
                 self.dirty |= writes(survey);
                 self.guard = Some(guard);
                 return;
             };
-            self.take_status(status, survey, expect.failed, connection);
+            self.take_status(status, survey, expect.failed, at_start, connection);
         }
         if self.status == IDLE && self.pins.is_empty() {
             self.client.borrowed(None);
-            guard.give_back();
+            // One whose state is not known is closed instead.
+            if guard.connection().is_some_and(|connection| !connection.is_uncertain) {
+                guard.give_back();
+            }
         } else {
             self.guard = Some(guard);
         }
@@ -128,7 +168,7 @@ impl Session {
     }
 
     fn take_effects(&mut self, survey: &Survey<'_>, connection: &mut Connection) {
-        for plan in survey.entries.iter().filter_map(|entry| entry.plan()) {
+        for plan in survey.runs.iter().filter_map(|entry| entry.plan()) {
             for effect in &plan.effects {
                 self.take_effect(effect, connection);
             }
@@ -153,37 +193,83 @@ impl Session {
                 self.reset(name, connection);
             }
             Effect::Set { name, sql, .. } => match sql {
-                Some(sql) if self.settings.len() < SETTINGS_MAX => {
+                // A character in another encoding than UTF-8 was lost on the way here.
+                Some(sql) if self.settings.len() < SETTINGS_MAX && !sql.contains('\u{fffd}') => {
                     self.settings.set(name, sql);
                     connection.settings.set(name, sql);
+                    if name == "client_encoding" && !reads_like_ascii(sql) {
+                        self.keep(ENCODING);
+                    }
                 }
                 _ => self.keep("a setting that cannot be carried over"),
             },
-            Effect::Reset { name: None } => {
-                self.settings = self.base.clone();
-                connection.settings.clear();
-            }
+            Effect::Reset { name: None } => self.reset_all(connection),
             Effect::Discard { what } if what == "all" => {
-                self.settings = self.base.clone();
+                self.reset_all(connection);
                 self.statements.clear();
                 self.unnamed = None;
                 self.pins.clear();
-                connection.settings.clear();
-                connection.prepared.clear();
                 connection.unnamed = None;
             }
-            Effect::Deallocate { name: None } => {
-                self.statements.clear();
-                connection.prepared.clear();
+            Effect::Deallocate { name: None } => self.statements.clear(),
+            Effect::Commit {} if self.status == IN_TRANSACTION => {
+                self.before = Some(self.settings.clone());
+                self.savepoints.clear();
+            }
+            Effect::Commit {} | Effect::Rollback {} => {
+                if let Some(before) = &self.before {
+                    self.settings = before.clone();
+                    connection.settings = before.clone();
+                }
+                self.savepoints.clear();
+            }
+            Effect::Savepoint { name } => self.savepoint(name),
+            Effect::RollbackTo { name } => match self.savepoints.iter().rposition(|(known, _)| known == name) {
+                Some(at) => {
+                    self.settings = self.savepoints[at].1.clone();
+                    connection.settings = self.settings.clone();
+                    self.savepoints.truncate(at + 1);
+                }
+                None => self.keep("more savepoints than are followed"),
+            },
+            Effect::Release { name } => {
+                if let Some(at) = self.savepoints.iter().rposition(|(known, _)| known == name) {
+                    self.savepoints.truncate(at);
+                }
             }
             _ => {}
         }
     }
 
+    /// Of a unit that has failed somewhere. One that was never made is not asked for successfully.
+    fn take_savepoints(&mut self, survey: &Survey<'_>) {
+        for effect in survey.effects() {
+            if let Effect::Savepoint { name } = effect {
+                self.savepoint(name);
+            }
+        }
+    }
+
+    fn savepoint(&mut self, name: &str) {
+        if self.savepoints.len() >= SAVEPOINTS_MAX {
+            self.savepoints.remove(0);
+        }
+        self.savepoints.push((name.to_owned(), self.settings.clone()));
+    }
+
+    fn reset_all(&mut self, connection: &mut Connection) {
+        self.settings = self.base.clone();
+        connection.settings.clear();
+        self.tell |= self.base.len() > 0;
+    }
+
     fn reset(&mut self, name: &str, connection: &mut Connection) {
         connection.settings.reset(name);
         match self.base.get(&name.to_ascii_lowercase()).map(str::to_owned) {
-            Some(statement) => self.settings.set(name, &statement),
+            Some(statement) => {
+                self.settings.set(name, &statement);
+                self.tell = true;
+            }
             None => self.settings.reset(name),
         }
     }
@@ -194,7 +280,14 @@ impl Session {
         }
     }
 
-    fn take_status(&mut self, status: u8, survey: &Survey<'_>, failed: bool, connection: &mut Connection) {
+    fn take_status(
+        &mut self,
+        status: u8,
+        survey: &Survey<'_>,
+        failed: bool,
+        at_start: Settings,
+        connection: &mut Connection,
+    ) {
         let was = std::mem::replace(&mut self.status, status);
         self.client.status.store(status, Ordering::Relaxed);
         let on_primary = self.role == Role::Primary;
@@ -206,6 +299,8 @@ impl Session {
                 _ => false,
             };
             let before = self.before.take();
+            self.savepoints.clear();
+            self.defines = false;
             if !kept && let Some(before) = before {
                 self.settings = before.clone();
                 connection.settings = before;
@@ -219,8 +314,9 @@ impl Session {
             if chained && on_primary && std::mem::take(&mut self.dirty) {
                 self.horizon.wrote(now_us());
             }
-            if was == IDLE || chained {
-                self.before = Some(self.settings.clone());
+            if was == IDLE {
+                // What was set in the same unit before BEGIN belongs to the transaction too.
+                self.before = Some(at_start);
             }
             self.dirty |= writes(survey);
         }
@@ -231,6 +327,8 @@ impl Session {
         if let Some(before) = self.before.take() {
             self.settings = before;
         }
+        self.savepoints.clear();
+        self.defines = false;
         self.dirty = false;
         self.lost = true;
         self.status = FAILED;
@@ -246,9 +344,10 @@ impl Session {
 
 /// Whether the unit may have written something that the session must see later.
 fn writes(survey: &Survey<'_>) -> bool {
-    let session_only = |effect: &Effect| !matches!(effect, Effect::Other);
-    survey.executes
-        && survey.entries.iter().any(|entry| {
+    let session_only = |effect: &Effect| !effect.is_public();
+    // A function call, or a portal of an earlier unit, tells nothing of itself.
+    survey.executes && survey.runs.is_empty()
+        || survey.runs.iter().any(|entry| {
             entry.was_learnt()
                 || entry.plan().is_none_or(|plan| {
                     plan.access == Access::Write
@@ -257,7 +356,16 @@ fn writes(survey: &Survey<'_>) -> bool {
         })
 }
 
+/// Whether settings of a unit that has failed may hold although it was rolled back: only if it ended a transaction itself.
+fn may_keep_a_part(survey: &Survey<'_>) -> bool {
+    survey.effects().any(Effect::changes_settings)
+        && survey.effects().any(|effect| matches!(effect, Effect::Commit {} | Effect::Rollback {}))
+}
+
 fn note_prepared(connection: &mut Connection, survey: &Survey<'_>, expect: &Expectations, number: u32) {
+    if survey.effects().any(Effect::forgets_statements) {
+        connection.prepared.forget();
+    }
     for id in expect.hoped.iter().filter(|id| !expect.prepared.contains(id)) {
         connection.prepared.remove(*id);
     }
@@ -283,13 +391,13 @@ fn last_word(statement: &str) -> Option<String> {
     Some(if is_call { words.next_back()? } else { last }.to_ascii_lowercase())
 }
 
-/// Whether the second byte of a character may look like ASCII in this encoding (PostgreSQL 18, section 23.3.1).
-fn hides_quotes(encoding: &str) -> bool {
-    let name: String = encoding.chars().filter(char::is_ascii_alphanumeric).collect();
-    let families =
-        ["sjis", "shiftjis", "mskanji", "win932", "windows932", "big5", "win950", "windows950", "gbk", "win936"];
-    let more = ["windows936", "gb18030", "uhc", "win949", "windows949", "johab"];
-    families.iter().chain(&more).any(|family| name.starts_with(family))
+/// Whether each byte below 128 is a character by itself in the encoding that the statement sets. Where it is not, a letter's
+/// second byte may look like a backslash, and nobody but the server can say where a literal ends.
+fn reads_like_ascii(statement: &str) -> bool {
+    let statement = statement.to_ascii_lowercase();
+    !["big5", "gbk", "uhc", "gb18030", "johab", "sjis", "shift", "win932", "win936", "win949", "win950", "mskanji"]
+        .iter()
+        .any(|name| statement.contains(name))
 }
 
 fn is_true(value: &str) -> bool {
@@ -302,12 +410,12 @@ mod tests {
 
     #[test]
     fn encodings_in_which_text_cannot_be_read_as_ascii() {
-        for (name, hides) in
-            [("utf8", false), ("sql_ascii", false), ("latin1", false), ("euc_jp", false), ("sjis", true)]
-        {
-            assert_eq!(hides_quotes(name), hides, "{name}");
+        for name in ["utf8", "sql_ascii", "latin1", "euc_jp"] {
+            assert!(reads_like_ascii(name), "{name}");
         }
-        assert!(hides_quotes("shift_jis_2004") && hides_quotes("gbk") && hides_quotes("big5"));
+        for name in ["SJIS", "shift_jis_2004", "gbk", "big5"] {
+            assert!(!reads_like_ascii(name), "{name}");
+        }
     }
 
     #[test]

@@ -25,12 +25,25 @@ impl Statement {
     }
 }
 
-type Key = (Box<[u8]>, Box<[u8]>);
+/// What decides, beside its text, what a statement means. A server connection keeps what a statement meant when it was
+/// prepared there, so sessions to which it means something else must not share it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Meaning {
+    /// How many definitions (CREATE, ALTER, DROP) had gone through the gateway.
+    pub definitions: u64,
+    /// Of the settings that say where names are looked for. 64-bit hash; zero where the session has set none.
+    pub names: u64,
+    /// The session that keeps its connection, where temporary objects may hide others.
+    pub owner: Option<u32>,
+}
+
+type Key = (Box<[u8]>, Box<[u8]>, Meaning);
 
 #[derive(Debug, Default)]
 pub struct Statements {
     known: Mutex<Known>,
     next_id: AtomicU64,
+    definitions: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -41,9 +54,18 @@ struct Known {
 }
 
 impl Statements {
-    /// The statement of this text and these types.
-    pub fn intern(&self, text: &[u8], types: &[u8], entry: &Arc<Entry>) -> Arc<Statement> {
-        let key: Key = (text.into(), types.into());
+    /// Something has been defined anew: what is prepared from now on is prepared for itself.
+    pub fn note_definition(&self) {
+        self.definitions.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn definitions(&self) -> u64 {
+        self.definitions.load(Ordering::Relaxed)
+    }
+
+    /// The statement of this text and these types, where they mean the same.
+    pub fn intern(&self, text: &[u8], types: &[u8], meaning: Meaning, entry: &Arc<Entry>) -> Arc<Statement> {
+        let key: Key = (text.into(), types.into(), meaning);
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(statement) = known.statements.get(&key).and_then(Weak::upgrade) {
             return statement;
@@ -70,17 +92,20 @@ mod tests {
     use crate::databases::plan::{Plans, Queue};
 
     #[test]
-    fn one_statement_for_each_text_and_types_while_somebody_has_it() {
+    fn one_statement_for_each_text_types_and_meaning_while_somebody_has_it() {
+        const USUAL: Meaning = Meaning { definitions: 0, names: 0, owner: None };
         let (statements, plans) = (Statements::default(), Plans::new(Arc::new(Queue::default())));
         let entry = plans.entry(b"k", "k");
-        let first = statements.intern(b"select $1", b"\0\0", &entry);
-        assert!(Arc::ptr_eq(&first, &statements.intern(b"select $1", b"\0\0", &entry)));
-        assert_ne!(first.id, statements.intern(b"select $1", b"\0\x01\0\0\0\x17", &entry).id);
+        let first = statements.intern(b"select $1", b"\0\0", USUAL, &entry);
+        assert!(Arc::ptr_eq(&first, &statements.intern(b"select $1", b"\0\0", USUAL, &entry)));
+        assert_ne!(first.id, statements.intern(b"select $1", b"\0\x01\0\0\0\x17", USUAL, &entry).id);
+        let later = Meaning { definitions: 1, ..USUAL };
+        assert_ne!(first.id, statements.intern(b"select $1", b"\0\0", later, &entry).id);
         let id = first.id;
         drop(first);
-        assert_ne!(statements.intern(b"select $1", b"\0\0", &entry).id, id);
+        assert_ne!(statements.intern(b"select $1", b"\0\0", USUAL, &entry).id, id);
         for number in 0..10_000 {
-            statements.intern(format!("select {number}").as_bytes(), b"\0\0", &entry);
+            statements.intern(format!("select {number}").as_bytes(), b"\0\0", USUAL, &entry);
         }
         assert!(statements.known.lock().unwrap().statements.len() <= 2048);
     }

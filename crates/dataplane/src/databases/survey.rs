@@ -28,6 +28,8 @@ pub enum Step<'u> {
     Parse(Parse<'u>, Arc<Statement>),
     Bind(Bind<'u>, Arc<Statement>),
     Describe(Target<'u>, Arc<Statement>),
+    /// A Parse of DEALLOCATE with a name that only this session knows.
+    Deallocate,
     /// The connection must hold this unnamed statement from here on.
     Unnamed(Arc<Statement>),
     /// Answered here.
@@ -50,6 +52,8 @@ pub struct Survey<'u> {
     pub steps: Vec<Step<'u>>,
     /// Distinct statements that are prepared or run, in order.
     pub entries: Vec<Arc<Entry>>,
+    /// Those that are run, in order: what they do to the session is done.
+    pub runs: Vec<Arc<Entry>>,
     /// Changes of names, each with the number of Parse messages up to it.
     pub changes: Vec<(usize, Change)>,
     /// Something is run, not only prepared or described.
@@ -57,6 +61,8 @@ pub struct Survey<'u> {
     /// The text of a simple query.
     pub query: Option<Cow<'u, str>>,
     parses: usize,
+    /// Messages that prepare a DEALLOCATE: the places of the step and of the change of names that follows, and the plan's entry.
+    deallocations: Vec<(usize, usize, Arc<Entry>)>,
 }
 
 impl<'u> Survey<'u> {
@@ -75,7 +81,9 @@ impl<'u> Survey<'u> {
 
     fn query(&mut self, bytes: &'u [u8], group: &Group) -> Result<(), ProtocolError> {
         let text = fields::query(bytes)?;
-        self.entries.push(entry(group, text));
+        let entry = entry(group, text);
+        self.runs.push(Arc::clone(&entry));
+        self.entries.push(entry);
         self.executes = true;
         self.query = Some(String::from_utf8_lossy(text));
         self.steps.push(Step::Forward(tag::QUERY, bytes));
@@ -118,6 +126,9 @@ impl<'u> Survey<'u> {
         if parse.name.is_empty() {
             let statement = Arc::new(group.statements.make(parse.query, parse.types, &entry));
             self.changes.push((self.parses, Change::Unnamed(statement)));
+            if parse.query.trim_ascii_start().get(..10).is_some_and(|word| word.eq_ignore_ascii_case(b"deallocate")) {
+                self.deallocations.push((self.steps.len(), self.changes.len(), Arc::clone(&entry)));
+            }
             self.steps.push(Step::Forward(tag::PARSE, message));
             return Ok(());
         }
@@ -127,7 +138,7 @@ impl<'u> Survey<'u> {
         } else if session.statements.len() + self.changes.len() >= STATEMENTS_MAX {
             self.fail("54000", format!("the session has {STATEMENTS_MAX} prepared statements already"));
         } else {
-            let statement = group.statements.intern(parse.query, parse.types, &entry);
+            let statement = group.statements.intern(parse.query, parse.types, session.meaning(group), &entry);
             self.changes.push((self.parses, Change::Define(parse.name.into(), Arc::clone(&statement))));
             self.steps.push(Step::Parse(parse, statement));
         }
@@ -137,10 +148,13 @@ impl<'u> Survey<'u> {
     fn bind(&mut self, message: &'u [u8], session: &Session) -> Result<(), ProtocolError> {
         let bind = Bind::read(message)?;
         let Some(statement) = self.statement(bind.statement, session) else { return Ok(()) };
-        if let Some(statement) = statement {
-            self.steps.push(Step::Bind(bind, statement));
-        } else {
+        // Whether its portal is run in this unit or in a later one of the transaction makes no difference to anybody.
+        self.executes = true;
+        self.runs.push(Arc::clone(&statement.entry));
+        if bind.statement.is_empty() {
             self.steps.push(Step::Forward(tag::BIND, message));
+        } else {
+            self.steps.push(Step::Bind(bind, statement));
         }
         Ok(())
     }
@@ -152,40 +166,39 @@ impl<'u> Survey<'u> {
             return Ok(());
         }
         let Some(statement) = self.statement(target.name, session) else { return Ok(()) };
-        if let Some(statement) = statement {
-            self.steps.push(Step::Describe(target, statement));
-        } else {
+        if target.name.is_empty() {
             self.steps.push(Step::Forward(tag::DESCRIBE, message));
+        } else {
+            self.steps.push(Step::Describe(target, statement));
         }
         Ok(())
     }
 
-    /// The statement that is meant: `Some(None)` is the unnamed one, which the connection will hold. `None`: there is none,
-    /// and the unit fails there.
-    #[allow(clippy::option_option)] // Three answers, each used once.
-    fn statement(&mut self, name: &[u8], session: &Session) -> Option<Option<Arc<Statement>>> {
+    /// The statement that is meant; the connection will hold it if it is the unnamed one. `None`: there is none, and the
+    /// unit fails there.
+    fn statement(&mut self, name: &[u8], session: &Session) -> Option<Arc<Statement>> {
         if !name.is_empty() {
             if let Some(statement) = self.find(name, session) {
                 self.note(&statement);
-                return Some(Some(statement));
+                return Some(statement);
             }
             let name = String::from_utf8_lossy(name);
             self.fail("26000", format!("prepared statement \"{name}\" does not exist"));
             return None;
         }
         let newest = self.changes.iter().rev().find_map(|(_, change)| match change {
-            Change::Unnamed(statement) => Some(Some(statement)),
+            Change::Unnamed(statement) => Some(Some(Arc::clone(statement))),
             Change::ForgetUnnamed => Some(None),
             _ => None,
         });
         match newest {
             // Its Parse is on the way.
-            Some(Some(_)) => Some(None),
+            Some(Some(statement)) => Some(statement),
             None if session.unnamed.is_some() => {
                 let statement = session.unnamed.clone()?;
                 self.note(&statement);
-                self.steps.push(Step::Unnamed(statement));
-                Some(None)
+                self.steps.push(Step::Unnamed(Arc::clone(&statement)));
+                Some(statement)
             }
             _ => {
                 self.fail("26000", "unnamed prepared statement does not exist".to_owned());
@@ -222,6 +235,19 @@ impl<'u> Survey<'u> {
         changed.unwrap_or_else(|| session.statements.get(name).cloned())
     }
 
+    /// To be called when the plans are there: servers do not know the names that a DEALLOCATE in a batch may have.
+    pub fn resolve(&mut self, session: &Session) {
+        for (step, change, entry) in std::mem::take(&mut self.deallocations).into_iter().rev() {
+            let Some(plan) = entry.plan() else { continue };
+            let [Effect::Deallocate { name: Some(name) }] = &plan.effects[..] else { continue };
+            if plan.statements == 1 && self.find(name.as_bytes(), session).is_some() {
+                self.steps[step] = Step::Deallocate;
+                let parses = self.changes[change - 1].0;
+                self.changes.insert(change, (parses, Change::Forget(name.as_bytes().into())));
+            }
+        }
+    }
+
     fn note(&mut self, statement: &Statement) {
         self.entries.push(Arc::clone(&statement.entry));
     }
@@ -237,8 +263,8 @@ impl<'u> Survey<'u> {
         if !self.executes {
             return true;
         }
-        !self.entries.is_empty()
-            && self.entries.iter().all(|entry| {
+        !self.runs.is_empty()
+            && self.runs.iter().all(|entry| {
                 let Some(plan) = entry.plan() else { return false };
                 let only_session = |effect: &Effect| {
                     matches!(
@@ -255,9 +281,9 @@ impl<'u> Survey<'u> {
             })
     }
 
-    /// Effects of all its statements, in order.
+    /// Effects of all statements that are run, in order.
     pub fn effects(&self) -> impl Iterator<Item = &Effect> {
-        self.entries.iter().filter_map(|entry| entry.plan()).flat_map(|plan| &plan.effects)
+        self.runs.iter().filter_map(|entry| entry.plan()).flat_map(|plan| &plan.effects)
     }
 }
 

@@ -42,6 +42,9 @@ impl Search {
                 return Ok(Found::Incomplete);
             }
             let found = match frame.tag {
+                b'S' | b'H' | b'X' if frame.length > frame::HEADER => {
+                    return Err(ProtocolError("invalid message format"));
+                }
                 b'Q' | b'F' if self.at > 0 => Some((self.at, End::Flush { asked: false })),
                 b'Q' => Some((end, End::Query)),
                 b'F' => Some((end, End::Call)),

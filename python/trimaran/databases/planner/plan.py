@@ -21,6 +21,9 @@ class Effect:
     sql (the statement that makes the same setting on another connection).
     reset: name, null for all. show: name. discard: what ("all", "plans", "sequences", "temp").
     prepare: name. deallocate: name, null for all.
+    define: nothing; results of other statements may have other columns from now on.
+    vacate: database, null for all; the statement concerns connections to it that nobody uses: they may stand in its way
+    (DROP DATABASE), or be out of date after it (ALTER DATABASE ... SET).
     """
 
     kind: str

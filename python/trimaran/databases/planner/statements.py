@@ -27,7 +27,7 @@ from postgast.pg_query_pb2 import (
     VariableShowStmt,
 )
 
-from trimaran.databases.planner import settings
+from trimaran.databases.planner import definitions, settings
 from trimaran.databases.planner.comments import without_comments
 from trimaran.databases.planner.facts import TEMPORARY, Facts, constant, names_of, qualified
 from trimaran.databases.planner.functions import (
@@ -74,7 +74,11 @@ def judge(node: Node, facts: Facts, sql: str) -> Outcome:
     rule = _RULES.get(kind)
     if rule is not None:
         return rule(getattr(node, kind), facts, sql)
-    return Outcome("write", f"{_words(kind)} is not a read", pins=_creates_temporary(getattr(node, kind, None), facts))
+    definition: Message | None = getattr(node, kind, None)
+    pins = _creates_temporary(definition, facts)
+    # What lives as long as the session is nothing to others.
+    effects = definitions.effects(kind, definition) if definition is not None and not pins else []
+    return Outcome("write", f"{_words(kind)} is not a read", effects, pins)
 
 
 def _words(kind: str) -> str:
@@ -267,15 +271,16 @@ def _unlisten(node: UnlistenStmt, facts: Facts, sql: str) -> Outcome:
 
 
 def _create_table_as(node: CreateTableAsStmt, facts: Facts, sql: str) -> Outcome:
-    pins = [*_function_pins(facts), *_creates_temporary(node, facts)]
-    return Outcome("write", "creates a table", pins=pins)
+    temporary = _creates_temporary(node, facts)
+    effects = [] if temporary else [Effect.of("define")]
+    return Outcome("write", "creates a table", effects, [*_function_pins(facts), *temporary])
 
 
 def _drop(node: DropStmt, facts: Facts, sql: str) -> Outcome:
     for item in node.objects:
         if item.WhichOneof("node") == "list":
             facts.tables.append((0, qualified(names_of(item.list.items))))
-    return Outcome("write", "DROP is not a read")
+    return Outcome("write", "DROP is not a read", [Effect.of("define")])
 
 
 def _calls(node: Message, facts: Facts, sql: str) -> Outcome:

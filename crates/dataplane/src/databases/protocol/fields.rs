@@ -253,6 +253,11 @@ impl<'a> ReportFields<'a> {
         self.get(b'M').unwrap_or_default()
     }
 
+    /// The function of the server's source that reports it, which is never translated; empty when the server tells none.
+    pub fn routine(&self) -> &'a [u8] {
+        self.get(b'R').unwrap_or_default()
+    }
+
     /// From the field that is never translated, where the server sends it.
     pub fn severity(&self) -> Severity {
         Severity::parse(self.get(b'V').or_else(|| self.get(b'S')).unwrap_or_default())
