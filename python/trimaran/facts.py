@@ -91,7 +91,7 @@ class PlanFacts:
     goes_to: str
     """primary or replica."""
     learnt: bool
-    """A replica has refused it because it writes."""
+    """A replica has refused it: it writes, or reads an unlogged table."""
     reason: str
 
 

@@ -20,9 +20,11 @@ from trimaran.databases.service import DatabaseService
 from trimaran.journal import Journal
 
 from .snapshots import pool, snapshot
+from .waiting import eventually
 
 T = TypeVar("T")
 START_S = 120.0
+WITHIN_S = 90.0
 NAME = "main"
 
 
@@ -41,6 +43,7 @@ class Cluster:
         settings = Database(replicas=replicas, bind=bind, reads=replace(Reads(), **(reads or {})))
         self.settings = replace(settings, **changes)
         self.journal = Journal()
+        self._replicas = len(self.settings.nodes) - 1 if self.settings.nodes != "embedded" else self.settings.replicas
         self._directory = directory
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -99,10 +102,34 @@ class Cluster:
 
     @property
     def primary(self) -> MemberState:
-        return next(state for state in self.states().values() if state.role == "primary")
+        """Waits while there is none, in the middle of a failover."""
+        return eventually(
+            lambda: next((state for state in self.states().values() if state.role == "primary"), None), "a primary", WITHIN_S
+        )
 
     def replicas(self) -> list[MemberState]:
         return [state for state in self.states().values() if state.role == "replica"]
+
+    def is_whole(self) -> bool:
+        """Whether one node takes writes and all others follow it; of a synchronous group, commits wait for them."""
+        group = self.service.groups[NAME]
+        replicas = self.replicas()
+        names = frozenset(state.name for state in replicas)
+        return (
+            group.writable is not None
+            and len(replicas) == len(self.states()) - 1 == self._replicas
+            and (not group.settings.synchronous or group.guard == names)
+        )
+
+    def whole(self) -> None:
+        """Returns when it is."""
+        eventually(self.is_whole, f"the group is whole: {self.told()}", WITHIN_S)
+
+    def told(self) -> str:
+        """States and decisions, for messages of tests."""
+        states = [f"{state.name} {state.role} {state.state} {state.reason}" for state in self.states().values()]
+        decisions = [f"{each.at[11:23]} {each.action}: {each.reason}" for each in self.journal.decisions()[-20:]]
+        return "\n".join([*states, *decisions])
 
     def facts(self) -> facts.DatabaseFacts:
         assert self.plane is not None

@@ -1,6 +1,7 @@
 //! From a route to a connection: which node, and what is done while there is none.
 
 use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use super::backend::ConnectFailure;
 use super::causal::Need;
 use super::group::{Group, View};
 use super::node::Node;
-use super::pool::{Guard, Unavailable};
+use super::pool::{Guard, Limits, Unavailable};
 use super::protocol::report::{Report, Severity};
 use super::route::Role;
 use super::session::Session;
@@ -74,7 +75,8 @@ async fn primary(group: &Group, session: &Session, deadlines: Deadlines) -> Resu
         let why = match view.primary() {
             None => "there is no primary at present".to_owned(),
             Some(node) => {
-                match node.pool(&session.login).borrow(&view.limits, deadlines.checkout.max(deadlines.hold)).await {
+                let Some(borrowed) = of_primary(group, node, session, &view.limits, deadlines).await else { continue };
+                match borrowed {
                     Ok(mut guard) => {
                         if guard.connection().is_some_and(|connection| !connection.is_standby()) {
                             note_held(group, held_since_us);
@@ -105,6 +107,31 @@ async fn primary(group: &Group, session: &Session, deadlines: Deadlines) -> Resu
         }
         // Either ends the wait.
         let _ = timeout_at(deadlines.hold.min(Instant::now() + AGAIN), changed).await;
+    }
+}
+
+/// A connection of the primary; none when another node has become that meanwhile, which need not be slow as well.
+async fn of_primary(
+    group: &Group,
+    node: &Arc<Node>,
+    session: &Session,
+    limits: &Limits,
+    deadlines: Deadlines,
+) -> Option<Result<Guard, Unavailable>> {
+    let pool = node.pool(&session.login);
+    let mut borrowing = pin!(pool.borrow(limits, deadlines.checkout.max(deadlines.hold)));
+    loop {
+        let mut changed = pin!(group.changed.notified());
+        if !group.view().primary().is_some_and(|primary| Arc::ptr_eq(primary, node)) {
+            return None;
+        }
+        let borrowed = poll_fn(|cx| match borrowing.as_mut().poll(cx) {
+            Poll::Ready(borrowed) => Poll::Ready(Some(borrowed)),
+            Poll::Pending => changed.as_mut().poll(cx).map(|()| None),
+        });
+        if let Some(borrowed) = borrowed.await {
+            return Some(borrowed);
+        }
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::sync::Arc;
+use std::net::Shutdown;
+use std::sync::{Arc, Weak};
+
+use socket2::Socket;
 
 use super::backend::Connected;
 use super::node::Node;
@@ -28,8 +31,10 @@ pub struct Connection {
     pub is_uncertain: bool,
     /// Whose unnamed statement it holds: the session's number and which of its statements.
     pub unnamed: Option<(u32, u64)>,
-    /// How it is cancelled.
+    /// How others cancel what it does, or end it.
     pub target: Arc<CancelTarget>,
+    /// Lives as long as the connection: see `CancelTarget::cut`.
+    _handle: Option<Arc<Socket>>,
     pub born_us: u64,
     pub idle_since_us: u64,
     /// The node's epoch when it was made: it is not used again when the node's role has changed since.
@@ -44,6 +49,20 @@ pub struct CancelTarget {
     pub node: Arc<Node>,
     pub process: u32,
     pub secret: Vec<u8>,
+    /// That of the connection.
+    pub epoch: u64,
+    handle: Weak<Socket>,
+}
+
+impl CancelTarget {
+    /// Ends the connection from outside: whoever waits for the server's answer sees it gone. For servers that do not close
+    /// it themselves any more, because they hang or cannot be reached.
+    pub fn cut(&self) {
+        if let Some(socket) = self.handle.upgrade() {
+            // Where it has ended already there is nothing to do.
+            let _ = socket.shutdown(Shutdown::Both);
+        }
+    }
 }
 
 impl Connection {
@@ -51,6 +70,9 @@ impl Connection {
         let Connected { stream, parameters, process, secret, rest, .. } = connected;
         let mut inbound = Buffer::small();
         inbound.push(&rest);
+        // Without a handle it ends by itself, later.
+        let handle = stream.handle().ok().flatten().map(Arc::new);
+        let weak = handle.as_ref().map_or_else(Weak::new, Arc::downgrade);
         Self {
             stream,
             inbound: Some(inbound).filter(|inbound| !inbound.is_empty()),
@@ -59,7 +81,8 @@ impl Connection {
             prepared: Prepared::default(),
             is_uncertain: false,
             unnamed: None,
-            target: Arc::new(CancelTarget { node, process, secret }),
+            target: Arc::new(CancelTarget { node, process, secret, epoch, handle: weak }),
+            _handle: handle,
             born_us: now_us,
             idle_since_us: now_us,
             epoch,

@@ -44,6 +44,8 @@ pub enum Outcome {
 pub enum Refusal {
     /// 25006: it writes.
     Writes,
+    /// 0A000: it reads a table whose data is on the primary only.
+    Unlogged,
     /// 40001: replay needed what the statement was reading.
     Conflict,
 }
@@ -371,17 +373,26 @@ impl<'e> Exchange<'e> {
         }
         let code = error.code();
         self.expect.outdated |= code == b"0A000" && error.routine() == b"RevalidateCachedQuery";
-        if error.severity() == Severity::Fatal && matches!(code, b"57P01" | b"57P02" | b"57P03") {
+        // 40001 with it: a transaction on a replica was idle in the way of replay.
+        if error.severity() == Severity::Fatal && matches!(code, b"57P01" | b"57P02" | b"57P03" | b"40001") {
             self.leaving = true;
             self.cut(length);
             return Ok(true);
         }
-        if !self.released && !self.expect.is_own() {
-            self.refused = match code {
-                b"25006" => Some(Refusal::Writes),
-                b"40001" => Some(Refusal::Conflict),
-                _ => None,
-            };
+        if self.expect.is_own() {
+            return Ok(false);
+        }
+        let refusal = match code {
+            b"25006" => Some(Refusal::Writes),
+            // Where it is raised tells what it is about, in every language.
+            b"0A000" if error.get(b'R') == Some(b"get_relation_info") => Some(Refusal::Unlogged),
+            b"40001" => Some(Refusal::Conflict),
+            _ => None,
+        };
+        if self.released {
+            self.expect.refusal = refusal;
+        } else {
+            self.refused = refusal;
             if self.refused.is_some() {
                 // What was held back is forgotten with it.
                 let held = self.pass;

@@ -4,6 +4,8 @@
 
 use std::collections::VecDeque;
 
+use super::exchange::Refusal;
+
 /// One answer to come.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Expect {
@@ -53,6 +55,8 @@ pub struct Expectations {
     pub outdated: bool,
     /// The client is to hear what our own queries change.
     pub tell: bool,
+    /// What the error says about the statement, where the client has got it.
+    pub refusal: Option<Refusal>,
     /// Our own queries before the unit have failed.
     pub own_failed: bool,
     /// What the server said then.

@@ -16,7 +16,7 @@ use super::exchange::{Broken, Exchange, Outcome, Refusal, Request};
 use super::expect::Expectations;
 use super::group::Group;
 use super::open::{Opened, open};
-use super::plan::Effect;
+use super::plan::{Effect, Lesson};
 use super::protocol::messages::to_client::{self, TransactionStatus};
 use super::protocol::report::Report;
 use super::route::{self, Role};
@@ -158,12 +158,12 @@ async fn carry(client: &mut Client, session: &mut Session, group: &Group, unit: 
             Ok(Outcome::Done) => {
                 session.lost = false;
                 vacate(group, &survey);
-                session.settle(
-                    &survey,
-                    &expect,
-                    expect.status.filter(|_| !matches!(unit.end, End::Flush { .. })),
-                    group,
-                );
+                if let Some(refusal) = expect.refusal.filter(|_| session.role == Role::Replica) {
+                    // Too late to be repeated by us, and known the next time.
+                    learn(refusal, &survey);
+                }
+                let status = expect.status.filter(|_| !matches!(unit.end, End::Flush { .. }));
+                session.settle(&survey, &expect, status, group);
                 return Ok(());
             }
             Ok(Outcome::Refused(refusal)) => {
@@ -176,11 +176,7 @@ async fn carry(client: &mut Client, session: &mut Session, group: &Group, unit: 
             }
             Err(broken) => {
                 let sent = broken != Broken::ServerGone { sent: false };
-                session
-                    .guard
-                    .take()
-                    .and_then(|guard| guard.node().cloned())
-                    .inspect(|node| avoid.push(Arc::clone(node)));
+                avoid.extend(session.guard.take().and_then(super::pool::Guard::broken_off));
                 session.client.borrowed(None);
                 let may_repeat = !seen && (!sent || survey.is_harmless());
                 if may_repeat && session.status == IDLE && session.pins.is_empty() {
@@ -318,12 +314,20 @@ fn take_back(session: &mut Session, expect: &Expectations, refusal: Refusal, sur
         guard.give_back();
     }
     match refusal {
-        Refusal::Writes => {
-            group.counters.mine().refused_writes.add(1);
-            survey.entries.iter().for_each(|entry| entry.learn_that_it_writes());
-        }
+        Refusal::Writes | Refusal::Unlogged => group.counters.mine().refused_writes.add(1),
         Refusal::Conflict => group.counters.mine().conflicts.add(1),
     }
+    learn(refusal, survey);
+}
+
+/// Remembers what a replica has said about the statements of a unit.
+fn learn(refusal: Refusal, survey: &Survey<'_>) {
+    let lesson = match refusal {
+        Refusal::Writes => Lesson::Writes,
+        Refusal::Unlogged => Lesson::Unlogged,
+        Refusal::Conflict => return,
+    };
+    survey.entries.iter().for_each(|entry| entry.learn(lesson));
 }
 
 /// Where a unit was when its server went away.

@@ -62,6 +62,8 @@ pub struct Group {
     known_parameters: Mutex<HashMap<ParametersKey, Vec<(String, String)>>>,
     /// Where the present primary was when.
     history: Mutex<History>,
+    /// The last node that was the primary.
+    last_primary: Mutex<Option<Arc<Node>>>,
 }
 
 /// User, database, and the mark of the settings.
@@ -112,6 +114,7 @@ impl Group {
             counters: Sharded::new(threads),
             known_parameters: Mutex::default(),
             history: Mutex::default(),
+            last_primary: Mutex::default(),
         })
     }
 
@@ -140,6 +143,32 @@ impl Group {
         }
         self.known_parameters().clear();
         self.changed.notify_waiters();
+        self.cut_lost();
+    }
+
+    /// Ends what waits for an answer that cannot be expected any more: of a former primary once there is another, which is
+    /// only after it was fenced, and of replicas that are out and do not answer.
+    pub fn cut_lost(&self) {
+        let view = self.view();
+        let mut last = self.last_primary.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(primary) = view.primary()
+            && let Some(former) = last.replace(Arc::clone(primary))
+            && !Arc::ptr_eq(&former, primary)
+        {
+            former.abandon();
+        }
+        for Member { node, role, .. } in &view.members {
+            let is_silent = node.vitals.sample().failures > 0;
+            if *role == DatabaseRole::Out && is_silent && !same_node(last.as_ref(), Some(node)) {
+                node.abandon();
+            }
+        }
+        drop(last);
+        for target in self.clients.all().iter().filter_map(|client| client.serving()) {
+            if target.node.has_abandoned(target.epoch) {
+                target.cut();
+            }
+        }
     }
 
     /// What servers have reported to a session with these settings.

@@ -24,6 +24,8 @@ pub struct Node {
     pub requests: Counter,
     /// Grows with every change of role: connections of an earlier epoch are not used again.
     epoch: AtomicU64,
+    /// Connections of earlier epochs than this one are of no use, not even for what is under way on them.
+    abandoned: AtomicU64,
     /// By user and database.
     pools: Mutex<HashMap<(String, String), Arc<Pool>>>,
 }
@@ -38,6 +40,7 @@ impl Node {
             in_use: AtomicU32::new(0),
             requests: Counter::default(),
             epoch: AtomicU64::new(0),
+            abandoned: AtomicU64::new(0),
             pools: Mutex::default(),
         }
     }
@@ -58,6 +61,16 @@ impl Node {
     /// Its role has changed: what was connected before is not to be used for what comes.
     pub fn begin_epoch(&self) {
         self.epoch.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Nothing that is under way on it will be answered. The caller has begun a new epoch.
+    pub fn abandon(&self) {
+        self.abandoned.fetch_max(self.epoch(), Ordering::AcqRel);
+    }
+
+    /// Whether a connection of this epoch was abandoned.
+    pub fn has_abandoned(&self, epoch: u64) -> bool {
+        epoch < self.abandoned.load(Ordering::Acquire)
     }
 
     /// The pool of a login, made when it is first asked for. New connections are made with the newest login.

@@ -6,7 +6,7 @@
 use std::cmp::Reverse;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, DefaultHasher};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -152,6 +152,16 @@ impl Plan {
     }
 }
 
+/// Why a replica has refused a statement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Lesson {
+    /// 25006.
+    Writes = 1,
+    /// 0A000: it reads an unlogged or temporary table.
+    Unlogged = 2,
+}
+
 /// A distinct statement.
 #[derive(Debug)]
 pub struct Entry {
@@ -160,8 +170,8 @@ pub struct Entry {
     pub text: Box<str>,
     plan: OnceLock<Plan>,
     ready: Notify,
-    /// A replica has refused it because it writes.
-    writes: AtomicBool,
+    /// What a replica has refused it for: a `Lesson`, or zero.
+    learnt: AtomicU8,
     pub executions: AtomicU64,
 }
 
@@ -170,19 +180,25 @@ impl Entry {
         self.plan.get()
     }
 
-    /// A replica answered 25006: from now on it goes to the primary.
-    pub fn learn_that_it_writes(&self) {
-        self.writes.store(true, Ordering::Relaxed);
+    /// A replica has refused it: from now on it goes to the primary.
+    pub fn learn(&self, lesson: Lesson) {
+        self.learnt.store(lesson as u8, Ordering::Relaxed);
     }
 
     pub fn was_learnt(&self) -> bool {
-        self.writes.load(Ordering::Relaxed)
+        self.learnt.load(Ordering::Relaxed) != 0
+    }
+
+    /// Whether it has turned out to write.
+    pub fn writes(&self) -> bool {
+        self.learnt.load(Ordering::Relaxed) == Lesson::Writes as u8
     }
 
     /// Where it goes, and why, for people.
     pub fn goes_to(&self) -> (&'static str, &str) {
         match self.plan() {
-            _ if self.was_learnt() => ("primary", "a replica refused it because it writes (25006)"),
+            _ if self.writes() => ("primary", "a replica refused it because it writes (25006)"),
+            _ if self.was_learnt() => ("primary", "a replica refused it because it reads an unlogged table (0A000)"),
             Some(plan) if plan.access == Access::Read => ("replica", &plan.reason),
             Some(plan) => ("primary", &plan.reason),
             None => ("primary", "not planned yet"),
@@ -309,7 +325,7 @@ impl Queue {
             text: text.into(),
             plan: OnceLock::new(),
             ready: Notify::new(),
-            writes: AtomicBool::new(false),
+            learnt: AtomicU8::new(0),
             executions: AtomicU64::new(0),
         }
     }

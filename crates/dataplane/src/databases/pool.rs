@@ -85,7 +85,7 @@ impl Pool {
     pub async fn borrow(self: &Arc<Self>, limits: &Limits, deadline: Instant) -> Result<Guard, Unavailable> {
         let place = match self.claim(limits) {
             Ok(place) => place,
-            Err(waiting) => timeout_at(deadline, waiting).await.ok().and_then(Result::ok).ok_or(Unavailable::Busy)?,
+            Err(mut turn) => turn.comes(deadline).await.ok_or(Unavailable::Busy)?,
         };
         let claim = Claim { pool: Some(Arc::clone(self)) };
         match place {
@@ -98,7 +98,7 @@ impl Pool {
     }
 
     /// A place now, or the way to wait for one.
-    fn claim(&self, limits: &Limits) -> Result<Place, oneshot::Receiver<Place>> {
+    fn claim(&self, limits: &Limits) -> Result<Place, Turn<'_>> {
         let now = now_us();
         let epoch = self.node.epoch();
         let mut state = self.lock();
@@ -120,7 +120,7 @@ impl Pool {
         let (sender, receiver) = oneshot::channel();
         state.waiters.retain(|waiter| !waiter.is_closed());
         state.waiters.push_back(sender);
-        Err(receiver)
+        Err(Turn { pool: self, receiver })
     }
 
     async fn open(self: &Arc<Self>, claim: Claim, limits: &Limits, deadline: Instant) -> Result<Guard, Unavailable> {
@@ -198,6 +198,29 @@ impl Pool {
     }
 }
 
+/// A place in the line. What comes after it was given up goes to the next.
+struct Turn<'p> {
+    pool: &'p Pool,
+    receiver: oneshot::Receiver<Place>,
+}
+
+impl Turn<'_> {
+    async fn comes(&mut self, deadline: Instant) -> Option<Place> {
+        timeout_at(deadline, &mut self.receiver).await.ok().and_then(Result::ok)
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.receiver.close();
+        match self.receiver.try_recv() {
+            Ok(Place::Connection(connection)) => self.pool.give_back(*connection),
+            Ok(Place::Free) => self.pool.lose(),
+            Err(_) => {}
+        }
+    }
+}
+
 /// The right to one connection of a pool, given up when dropped.
 struct Claim {
     pool: Option<Arc<Pool>>,
@@ -235,6 +258,16 @@ impl Guard {
 
     pub fn connection(&mut self) -> Option<&mut Connection> {
         self.connection.as_mut()
+    }
+
+    /// The server has broken it off; answers with the node. Others made before may be as dead without showing it yet, as
+    /// when the whole server was killed: they serve nobody after this.
+    pub fn broken_off(mut self) -> Option<Arc<Node>> {
+        let node = self.node().cloned()?;
+        if self.connection.take().is_some_and(|connection| connection.epoch == node.epoch()) {
+            node.begin_epoch();
+        }
+        Some(node)
     }
 
     /// Outside a transaction, with nothing under way: the next session may have it.

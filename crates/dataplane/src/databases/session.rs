@@ -348,7 +348,7 @@ fn writes(survey: &Survey<'_>) -> bool {
     // A function call, or a portal of an earlier unit, tells nothing of itself.
     survey.executes && survey.runs.is_empty()
         || survey.runs.iter().any(|entry| {
-            entry.was_learnt()
+            entry.writes()
                 || entry.plan().is_none_or(|plan| {
                     plan.access == Access::Write
                         && !(plan.statements as usize == plan.effects.len() && plan.effects.iter().all(session_only))

@@ -276,7 +276,7 @@ impl<'u> Survey<'u> {
                             | Effect::Deallocate { .. }
                     )
                 };
-                let is_read = plan.access == super::plan::Access::Read && !entry.was_learnt();
+                let is_read = plan.access == super::plan::Access::Read && !entry.writes();
                 is_read || plan.statements as usize == plan.effects.len() && plan.effects.iter().all(only_session)
             })
     }

@@ -36,6 +36,7 @@ pub async fn keep(group: Arc<Group>) {
             member.node.tidy(&view.limits);
         }
         left.values().for_each(AbortHandle::abort);
+        group.cut_lost();
         // Either is a reason to look again.
         let _ = timeout(TIDY, noting(&group, &view)).await;
     }

@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
-use socket2::SockRef;
+use socket2::{SockRef, Socket};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
@@ -147,6 +147,16 @@ impl Stream {
         match peeked {
             Ok(count) => count == 0,
             Err(error) => error.kind() != io::ErrorKind::WouldBlock,
+        }
+    }
+
+    /// A second handle on the socket, by which another task can end it. None where there is no socket of its own.
+    pub fn handle(&self) -> io::Result<Option<Socket>> {
+        match self {
+            Self::Tcp(stream) => SockRef::from(stream).try_clone().map(Some),
+            Self::Unix(stream) => SockRef::from(stream.socket()).try_clone().map(Some),
+            Self::Tls(stream) => SockRef::from(stream.get_ref().0).try_clone().map(Some),
+            Self::Lane(_) => Ok(None),
         }
     }
 

@@ -1,0 +1,236 @@
+"""Reads on replicas whose replay is held back by half a second: nobody misses what they wrote."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+import pytest
+from trimaran.databases import after, position
+
+from tests.databases.failover.conftest import cluster
+from tests.support.cluster import Cluster
+from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.timeout(240)
+PAIRS = int(os.environ.get("TRIMARAN_CAUSAL_PAIRS", "1000"))
+"""Writes followed by a read, over all connections."""
+CONNECTIONS = 8
+DELAY = "500ms"
+TABLE = "CREATE TABLE seen (name int PRIMARY KEY, number int NOT NULL)"
+
+
+@contextmanager
+def delayed(tmp_path_factory: pytest.TempPathFactory, **reads: Any) -> Iterator[Cluster]:
+    with cluster(tmp_path_factory.mktemp("causal"), replicas=2, reads=reads) as running:
+        with running.connect() as connection:
+            connection.execute(TABLE)
+        eventually(lambda: all(replica.lag_bytes == 0 for replica in running.replicas()), "the table is everywhere")
+        delay(running, DELAY)
+        yield running
+
+
+def delay(running: Cluster, by: str) -> None:
+    for replica in running.replicas():
+        with running.superuser(replica.name) as connection:
+            connection.execute(f"ALTER SYSTEM SET recovery_min_apply_delay = '{by}'".encode())
+            connection.execute("SELECT pg_reload_conf()")
+            shown = eventually(lambda c=connection: c.execute("SHOW recovery_min_apply_delay").fetchone(), "it is set")
+            assert shown is not None
+
+
+@pytest.fixture(scope="module")
+def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with delayed(tmp_path_factory, causal="session") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def linear(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with delayed(tmp_path_factory, causal="linear") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def off(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with delayed(tmp_path_factory, causal="off") as running:
+        yield running
+
+
+def stale_reads(running: Cluster, pairs: int) -> int:
+    """How many reads did not see what their own session had written just before."""
+    counts: list[int] = []
+    failures: list[BaseException] = []
+
+    def work(name: int) -> None:
+        try:
+            with running.connect() as connection:
+                connection.execute("INSERT INTO seen VALUES (%s, 0) ON CONFLICT (name) DO UPDATE SET number = 0", (name,))
+                stale = 0
+                for number in range(1, pairs // CONNECTIONS + 1):
+                    how = number % 3
+                    if how == 0:
+                        connection.execute(f"UPDATE seen SET number = {number} WHERE name = {name}".encode())
+                    elif how == 1:
+                        connection.execute("UPDATE seen SET number = %s WHERE name = %s", (number, name))
+                    else:
+                        with connection.transaction():
+                            connection.execute("UPDATE seen SET number = %s WHERE name = %s", (number, name))
+                    row = connection.execute("SELECT number FROM seen WHERE name = %s", (name,)).fetchone()
+                    stale += row != (number,)
+                counts.append(stale)
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in range(CONNECTIONS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    return sum(counts)
+
+
+def count(running: Cluster, name: str) -> int:
+    return running.facts().counts[name]
+
+
+def test_a_session_sees_its_own_writes(session: Cluster) -> None:
+    assert stale_reads(session, PAIRS) == 0
+
+
+def test_the_same_reads_are_stale_when_nobody_looks(off: Cluster) -> None:
+    assert stale_reads(off, 80) > 0
+
+
+def test_reads_return_to_replicas_when_those_have_caught_up(session: Cluster) -> None:
+    with session.connect() as connection:
+        connection.execute("INSERT INTO seen VALUES (1000, 1) ON CONFLICT DO NOTHING")
+        behind = count(session, "not_yet_replayed_total")
+        assert connection.execute("SELECT number FROM seen WHERE name = 1000").fetchone() == (1,)
+        assert count(session, "not_yet_replayed_total") == behind + 1, "no replica has it so soon"
+        before = count(session, "replica_reads_total")
+
+        def reads_on_a_replica() -> bool:
+            assert connection.execute("SELECT number FROM seen WHERE name = 1000").fetchone() == (1,)
+            return count(session, "replica_reads_total") > before
+
+        eventually(reads_on_a_replica, "a read goes to a replica again")
+
+
+def test_linear_reads_see_what_others_have_committed(linear: Cluster) -> None:
+    with linear.connect() as writer, linear.connect() as reader:
+        writer.execute("INSERT INTO seen VALUES (1, 0)")
+        for number in range(50):
+            writer.execute("UPDATE seen SET number = %s WHERE name = 1", (number,))
+            assert reader.execute("SELECT number FROM seen WHERE name = 1").fetchone() == (number,)
+
+
+def test_session_reads_may_miss_what_others_have_committed(session: Cluster) -> None:
+    """That linear makes the difference, and not chance."""
+    with session.connect() as writer, session.connect() as reader:
+        missed = 0
+        for number in range(20):
+            writer.execute("INSERT INTO seen VALUES (%s, 1)", (2000 + number,))
+            missed += reader.execute("SELECT 1 FROM seen WHERE name = %s", (2000 + number,)).fetchone() is None
+        assert missed > 0
+
+
+def test_a_position_is_handed_over_between_psycopg_connections(session: Cluster) -> None:
+    with session.connect() as writer, session.connect() as reader:
+        for number in range(20):
+            writer.execute("INSERT INTO seen VALUES (%s, 1)", (3000 + number,))
+            after(position(writer), reader)
+            assert reader.execute("SELECT 1 FROM seen WHERE name = %s", (3000 + number,)).fetchone() == (1,)
+
+
+def test_a_position_of_one_who_only_reads_is_no_burden(session: Cluster) -> None:
+    with session.connect() as idle, session.connect() as reader:
+        after(position(idle), reader)
+        before = count(session, "replica_reads_total")
+        reader.execute("SELECT count(*) FROM seen")
+        assert count(session, "replica_reads_total") == before + 1
+
+
+def test_a_position_is_handed_over_with_sqlalchemy(session: Cluster) -> None:
+    sqlalchemy = pytest.importorskip("sqlalchemy", reason="SQLAlchemy is not installed")
+    orm = pytest.importorskip("sqlalchemy.orm", reason="SQLAlchemy is not installed")
+    engine = sqlalchemy.create_engine(session.dsn.replace("postgresql://", "postgresql+psycopg://"))
+    try:
+        with orm.Session(engine) as writer, engine.connect().execution_options(isolation_level="AUTOCOMMIT") as reader:
+            for number in range(10):
+                writer.execute(sqlalchemy.text("INSERT INTO seen VALUES (:name, 1)"), {"name": 4000 + number})
+                writer.commit()
+                after(position(writer), reader)
+                found = reader.execute(sqlalchemy.text("SELECT 1 FROM seen WHERE name = :name"), {"name": 4000 + number})
+                assert found.scalar() == 1
+    finally:
+        engine.dispose()
+
+
+def test_a_position_is_handed_over_with_django(session: Cluster) -> None:
+    from django.db import DEFAULT_DB_ALIAS
+    from django.db.utils import ConnectionHandler
+
+    options = psycopg.conninfo.conninfo_to_dict(session.dsn)
+    database = {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": options["dbname"],
+        "USER": options["user"],
+        "PASSWORD": options["password"],
+        "HOST": options["host"],
+        "PORT": str(options["port"]),
+        "TIME_ZONE": "UTC",
+    }
+    handler = ConnectionHandler({DEFAULT_DB_ALIAS: database, "other": dict(database)})
+    writer, reader = handler[DEFAULT_DB_ALIAS], handler["other"]
+    try:
+        with writer.cursor() as writing, reader.cursor() as reading:
+            for number in range(10):
+                writing.execute("INSERT INTO seen VALUES (%s, 1)", (5000 + number,))
+                after(position(writer), reader)
+                reading.execute("SELECT 1 FROM seen WHERE name = %s", (5000 + number,))
+                assert reading.fetchone() == (1,)
+    finally:
+        writer.close()
+        reader.close()
+
+
+def test_what_is_no_position_is_refused(session: Cluster) -> None:
+    with session.connect() as connection:
+        for wrong in ("", "0", "x/1", "1/0/0", "FFFFFFFFF/0"):
+            with pytest.raises(ValueError, match="is no WAL position"):
+                after(wrong, connection)
+
+
+@pytest.mark.parametrize("limit", [{"lag_max_bytes": 100_000}, {"lag_max_ms": 300, "lag_max_bytes": 0}])
+def test_a_replica_that_lags_gets_no_reads_until_it_has_caught_up(
+    tmp_path_factory: pytest.TempPathFactory, limit: dict[str, int]
+) -> None:
+    with (
+        cluster(tmp_path_factory.mktemp("lag"), replicas=1, reads={"causal": "off", **limit}) as running,
+        running.connect() as connection,
+        running.superuser(running.replicas()[0].name) as replica,
+    ):
+
+        def goes_to_a_replica() -> bool:
+            before = count(running, "replica_reads_total")
+            connection.execute("SELECT count(*) FROM t")
+            return count(running, "replica_reads_total") > before
+
+        connection.execute("CREATE TABLE t (x text)")
+        eventually(goes_to_a_replica, "it reads there while nothing is late")
+        replica.execute("SELECT pg_wal_replay_pause()")
+        connection.execute("INSERT INTO t SELECT repeat(md5(g::text), 10) FROM generate_series(1, 1000) g")
+        eventually(lambda: not goes_to_a_replica(), "it is left out")
+        held = time.monotonic() + 0.5
+        while time.monotonic() < held:
+            assert not goes_to_a_replica(), "it stays out while it does not move"
+        replica.execute("SELECT pg_wal_replay_resume()")
+        eventually(goes_to_a_replica, "it is back")
+        assert connection.execute("SELECT count(*) FROM t").fetchone() == (1000,)

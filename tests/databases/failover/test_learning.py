@@ -1,0 +1,219 @@
+"""What a replica refuses is repeated on the primary, unseen, and remembered."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+from trimaran.facts import PlanFacts
+
+from tests.databases.failover.conftest import cluster
+from tests.support.cluster import NAME, Cluster
+from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.timeout(180)
+OBJECTS = """
+CREATE TABLE log (note text);
+CREATE TABLE t AS SELECT generate_series(1, 100) AS x;
+CREATE UNLOGGED TABLE quick AS SELECT generate_series(1, 10) AS x;
+CREATE FUNCTION noted(note text) RETURNS bigint LANGUAGE plpgsql AS
+  $$ BEGIN INSERT INTO log VALUES (note); RETURN (SELECT count(*) FROM log WHERE log.note = noted.note); END $$;
+CREATE FUNCTION noted_too(text) RETURNS bigint LANGUAGE sql AS 'SELECT noted($1)';
+CREATE FUNCTION noted_late(text) RETURNS bigint LANGUAGE sql AS 'SELECT noted($1)';
+CREATE FUNCTION noted_prepared(text) RETURNS bigint LANGUAGE sql AS 'SELECT noted($1)';
+CREATE FUNCTION noted_in_a_pipeline(text) RETURNS bigint LANGUAGE sql AS 'SELECT noted($1)';
+CREATE FUNCTION noted_in_a_transaction(text) RETURNS bigint LANGUAGE sql AS 'SELECT noted($1)';
+CREATE FUNCTION slow(seconds float) RETURNS int LANGUAGE plpgsql AS
+  $$ BEGIN PERFORM pg_sleep(seconds); RETURN 1; END $$
+"""
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with cluster(tmp_path_factory.mktemp("learning"), replicas=1) as group:
+        with group.connect() as connection:
+            for statement in OBJECTS.split(";\n"):
+                connection.execute(statement.encode())
+        eventually(lambda: all(replica.lag_bytes == 0 for replica in group.replicas()), "the replica has it all")
+        yield group
+
+
+@pytest.fixture
+def connection(running: Cluster) -> Iterator[psycopg.Connection]:
+    with running.connect() as connection:
+        yield connection
+
+
+def plan_of(running: Cluster, part: str) -> PlanFacts:
+    return next(plan for plan in running.service.plans(NAME) if part in plan.statement)
+
+
+def count(running: Cluster, name: str) -> int:
+    return running.facts().counts[name]
+
+
+def reads_on_replica(running: Cluster, connection: psycopg.Connection, statement: str) -> bool:
+    before = count(running, "replica_reads_total")
+    connection.execute(statement.encode())
+    return count(running, "replica_reads_total") > before
+
+
+def until_replicas_may_serve(running: Cluster, connection: psycopg.Connection) -> None:
+    """What this session has written has been replayed."""
+    eventually(lambda: reads_on_replica(running, connection, "SELECT count(*) FROM t"), "reads go to the replica")
+
+
+@pytest.mark.parametrize(
+    ("function", "parameters", "prepare"),
+    [("noted", False, False), ("noted_too", True, False), ("noted_prepared", True, True)],
+)
+def test_a_function_that_writes_is_found_out_once(
+    running: Cluster, connection: psycopg.Connection, function: str, parameters: bool, prepare: bool
+) -> None:
+    until_replicas_may_serve(running, connection)
+    refused = count(running, "refused_writes_total")
+    for number in range(1, 9):
+        statement = f"SELECT {function}({'%s' if parameters else repr(function)})".encode()
+        values = (function,) if parameters else None
+        assert connection.execute(statement, values, prepare=prepare).fetchone() == (number,), "run once, and not twice"
+        assert count(running, "refused_writes_total") == refused + 1, "only the first went to a replica"
+    plan = plan_of(running, f"SELECT {function}(")
+    assert (plan.goes_to, plan.learnt) == ("primary", True)
+    assert "25006" in plan.reason
+
+
+def test_its_own_writes_through_a_function_are_seen(running: Cluster, connection: psycopg.Connection) -> None:
+    for number in range(1, 30):
+        connection.execute("SELECT noted('mine')")
+        assert connection.execute("SELECT count(*) FROM log WHERE note = 'mine'").fetchone() == (number,)
+
+
+def test_a_pipeline_with_a_function_that_writes_is_repeated_as_a_whole(
+    running: Cluster, connection: psycopg.Connection
+) -> None:
+    until_replicas_may_serve(running, connection)
+    with connection.pipeline():
+        first = connection.execute("SELECT count(*) FROM t WHERE x > %s", (0,))
+        second = connection.execute("SELECT noted_in_a_pipeline(%s)", ("pipeline",))
+        third = connection.execute("SELECT count(*) FROM t WHERE x > %s", (50,))
+        assert (first.fetchone(), second.fetchone(), third.fetchone()) == ((100,), (1,), (50,))
+    assert plan_of(running, "SELECT noted_in_a_pipeline(").learnt
+
+
+def test_what_is_refused_too_late_to_be_repeated_is_known_the_next_time(
+    running: Cluster, connection: psycopg.Connection
+) -> None:
+    """Rows of the same query have been passed on already."""
+    until_replicas_may_serve(running, connection)
+    query = "SELECT repeat('x', 10000), CASE WHEN x = 100 THEN noted_late('late') END FROM t"
+    with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+        connection.execute(query)
+    assert len(connection.execute(query).fetchall()) == 100
+    assert plan_of(running, "noted_late('late')").learnt
+
+
+def test_an_unlogged_table_is_read_on_the_primary(running: Cluster, connection: psycopg.Connection) -> None:
+    for prepare in (False, True):
+        until_replicas_may_serve(running, connection)
+        refused = count(running, "refused_writes_total")
+        for _ in range(3):
+            query = f"SELECT count(*) FROM quick WHERE x > %s AND {prepare}".encode()
+            assert connection.execute(query, (5,), prepare=prepare).fetchone() == (5,)
+        assert count(running, "refused_writes_total") == refused + 1
+    plan = plan_of(running, "FROM quick")
+    assert (plan.goes_to, plan.learnt) == ("primary", True)
+    assert "unlogged" in plan.reason
+
+
+def test_what_is_not_supported_for_another_reason_is_no_lesson(running: Cluster, connection: psycopg.Connection) -> None:
+    until_replicas_may_serve(running, connection)
+    refused = count(running, "refused_writes_total")
+    with pytest.raises(psycopg.errors.FeatureNotSupported):
+        connection.execute("SELECT x FROM other_database.public.t")
+    assert count(running, "refused_writes_total") == refused
+
+
+def test_hints_are_followed(running: Cluster, connection: psycopg.Connection) -> None:
+    until_replicas_may_serve(running, connection)
+    assert not reads_on_replica(running, connection, "/* trimaran: primary */ SELECT count(*) FROM t")
+    assert reads_on_replica(running, connection, "SELECT count(*) FROM t")
+    assert not reads_on_replica(running, connection, "SELECT pg_is_in_recovery()")
+    assert reads_on_replica(running, connection, "/* trimaran: replica */ SELECT pg_is_in_recovery()")
+    hinted = connection.execute("/* trimaran: replica */ SELECT pg_is_in_recovery()").fetchone()
+    assert hinted == (True,)
+
+
+def test_a_transaction_that_only_reads_is_on_one_replica(running: Cluster, connection: psycopg.Connection) -> None:
+    until_replicas_may_serve(running, connection)
+    for begin in ("BEGIN READ ONLY", "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"):
+        connection.execute(begin)
+        assert connection.execute("SELECT pg_is_in_recovery()").fetchone() == (True,)
+        with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+            connection.execute("SELECT noted_in_a_transaction('never')")
+        connection.execute("ROLLBACK")
+    connection.execute("BEGIN")
+    assert connection.execute("SELECT pg_is_in_recovery()").fetchone() == (False,)
+    connection.execute("COMMIT")
+    connection.execute("SET default_transaction_read_only = on")
+    connection.execute("BEGIN")
+    assert connection.execute("SELECT pg_is_in_recovery()").fetchone() == (True,)
+    connection.execute("COMMIT")
+    connection.execute("BEGIN READ WRITE")
+    assert connection.execute("SELECT pg_is_in_recovery()").fetchone() == (False,)
+    connection.execute("COMMIT")
+    assert connection.execute("SELECT count(*) FROM log WHERE note = 'never'").fetchone() == (0,)
+
+
+@pytest.fixture
+def impatient(running: Cluster) -> Iterator[None]:
+    """Replay on the replica waits for no reader."""
+    with running.superuser(running.replicas()[0].name) as replica:
+        replica.execute("ALTER SYSTEM SET max_standby_streaming_delay = 0")
+        replica.execute("SELECT pg_reload_conf()")
+        yield
+        replica.execute("ALTER SYSTEM RESET max_standby_streaming_delay")
+        replica.execute("SELECT pg_reload_conf()")
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_read_in_the_way_of_replay_is_repeated_on_the_primary(
+    running: Cluster, connection: psycopg.Connection
+) -> None:
+    with connection.cursor() as cursor, running.connect() as other:
+        cursor.execute("CREATE TABLE locked AS SELECT 1 AS x")
+        eventually(lambda: reads_on_replica(running, connection, "SELECT count(*) FROM locked"), "it is there")
+        conflicts = count(running, "conflicts_total")
+        answers: list[object] = []
+        thread = threading.Thread(
+            target=lambda: answers.append(other.execute("SELECT slow(1), (SELECT count(*) FROM locked)").fetchone())
+        )
+        thread.start()
+        replica = running.replicas()[0].name
+        with running.superuser(replica) as seen:
+            busy = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT slow%' AND state = 'active'"
+            eventually(lambda: seen.execute(busy.encode()).fetchone() == (1,), "it reads on the replica")
+        cursor.execute("ALTER TABLE locked ADD y int")
+        thread.join(30)
+        assert answers == [(1, 1)]
+        assert count(running, "conflicts_total") == conflicts + 1
+        assert not plan_of(running, "SELECT slow(1)").learnt, "it says nothing about the statement"
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_transaction_in_the_way_of_replay_is_told_so_and_goes_on(
+    running: Cluster, connection: psycopg.Connection
+) -> None:
+    connection.execute("CREATE TABLE in_the_way AS SELECT 1 AS x")
+    with running.connect() as reader:
+        eventually(lambda: reads_on_replica(running, reader, "SELECT count(*) FROM t"), "it reads there")
+        eventually(lambda: running.replicas()[0].lag_bytes == 0, "the table is there")
+        reader.execute("BEGIN READ ONLY")
+        assert reader.execute("SELECT count(*) FROM in_the_way").fetchone() == (1,)
+        connection.execute("ALTER TABLE in_the_way ADD y int")
+        eventually(lambda: running.replicas()[0].lag_bytes == 0, "the replica went on")
+        with pytest.raises(psycopg.errors.SerializationFailure):
+            reader.execute("SELECT count(*) FROM in_the_way")
+        reader.execute("ROLLBACK")
+        assert reader.execute("SELECT count(*) FROM in_the_way").fetchone() == (1,)

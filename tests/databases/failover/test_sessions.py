@@ -1,0 +1,164 @@
+"""What a session keeps when its server goes, and what it is told of the rest."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+from psycopg.pq import TransactionStatus
+
+from tests.databases.failover.conftest import cluster, kill, pid_of, promote
+from tests.support.cluster import NAME, Cluster
+from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.timeout(240)
+
+
+@pytest.fixture(scope="module")
+def group(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with cluster(tmp_path_factory.mktemp("sessions"), replicas=1) as group:
+        with group.connect() as connection:
+            connection.execute("CREATE TABLE t (x int)")
+        yield group
+
+
+@pytest.fixture
+def running(group: Cluster) -> Iterator[Cluster]:
+    group.whole()
+    yield group
+    group.whole()
+
+
+def kill_and_wait(running: Cluster) -> None:
+    old = running.primary.name
+    kill(running)
+    eventually(lambda: running.service.groups[NAME].writable not in (None, old), "another primary", 60)
+
+
+def test_state_that_only_the_server_had_ends_its_session_with_the_reason(running: Cluster) -> None:
+    pinned = [
+        ("CREATE TEMP TABLE mine (x int)", "temporary table"),
+        ("LISTEN news", "LISTEN"),
+        ("SELECT pg_advisory_lock(1)", "advisory lock"),
+        ("DECLARE c CURSOR WITH HOLD FOR SELECT 1", "cursor"),
+    ]
+    sessions = [(running.connect(), part) for _, part in pinned]
+    for (connection, _), (statement, _) in zip(sessions, pinned, strict=True):
+        connection.execute(statement.encode())
+    kill_and_wait(running)
+    for connection, part in sessions:
+        with pytest.raises(psycopg.OperationalError) as raised:
+            connection.execute("SELECT 1")
+        told = str(raised.value)
+        assert raised.value.sqlstate == "57P01"
+        assert "the server that held the state of this session has gone" in told
+        assert part.lower() in told.lower()
+        assert connection.closed
+
+
+def test_everything_else_survives(running: Cluster) -> None:
+    with running.connect() as connection:
+        connection.execute("SET work_mem = '5MB'")
+        connection.execute("SET application_name = 'survivor'")
+        for _ in range(7):  # Prepared by the driver after five.
+            connection.execute("SELECT count(*) FROM t WHERE x = %s", (1,))
+        kill_and_wait(running)
+        assert connection.execute("SHOW work_mem").fetchone() == ("5MB",)
+        assert connection.execute("SHOW application_name").fetchone() == ("survivor",)
+        assert connection.execute("SELECT count(*) FROM t WHERE x = %s", (1,)).fetchone() is not None
+
+
+@pytest.mark.parametrize("how", [kill, promote])
+def test_a_transaction_that_went_down_is_failed_until_it_is_rolled_back(running: Cluster, how: object) -> None:
+    with running.connect() as connection:
+        before = connection.execute("SELECT count(*) FROM t").fetchone()
+        connection.execute("BEGIN")
+        connection.execute("SET LOCAL work_mem = '6MB'")
+        connection.execute("SET statement_timeout = '77s'")
+        connection.execute("INSERT INTO t VALUES (1)")
+        if how is kill:
+            kill_and_wait(running)
+        else:
+            promote(running)
+        with pytest.raises(psycopg.errors.SerializationFailure, match="rolled back, because its server went away"):
+            connection.execute("INSERT INTO t VALUES (2)")
+        assert connection.info.transaction_status == TransactionStatus.INERROR
+        for _ in range(2):
+            with pytest.raises(psycopg.errors.InFailedSqlTransaction):
+                connection.execute("SELECT 1")
+        connection.execute("ROLLBACK")
+        assert connection.info.transaction_status == TransactionStatus.IDLE
+        assert connection.execute("SELECT count(*) FROM t").fetchone() == before
+        assert connection.execute("SHOW statement_timeout").fetchone() == ("0",), "a setting of the transaction is gone"
+
+
+def test_a_commit_of_a_transaction_that_went_down_is_refused(running: Cluster) -> None:
+    """What was lost before the COMMIT was sent is known to be lost."""
+    with running.connect() as connection:
+        before = connection.execute("SELECT count(*) FROM t").fetchone()
+        connection.execute("BEGIN")
+        connection.execute("INSERT INTO t VALUES (1)")
+        kill_and_wait(running)
+        with pytest.raises(psycopg.errors.SerializationFailure):
+            connection.execute("COMMIT")
+        connection.execute("ROLLBACK")
+        assert connection.info.transaction_status == TransactionStatus.IDLE
+        assert connection.execute("SELECT count(*) FROM t").fetchone() == before
+
+
+def test_statements_wait_for_the_next_primary(running: Cluster) -> None:
+    """Nothing that comes while there is none fails."""
+    sessions = [running.connect() for _ in range(4)]
+    for connection in sessions:
+        connection.execute("SELECT 1")
+    held = running.facts().counts["held_total"]
+    old = pid_of(running, running.primary.name)
+    answers: list[object] = []
+
+    def insert(connection: psycopg.Connection) -> None:
+        try:
+            answers.append(connection.execute("INSERT INTO t VALUES (3)").statusmessage)
+        except psycopg.Error as error:
+            answers.append(error)
+
+    threads = [threading.Thread(target=insert, args=(connection,)) for connection in sessions]
+    os.kill(old, signal.SIGKILL)
+    eventually(lambda: running.service.groups[NAME].writable is None, "there is no primary", 10)
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert answers == ["INSERT 0 1"] * 4
+    assert running.facts().counts["held_total"] >= held
+    for connection in sessions:
+        connection.close()
+
+
+def test_a_wait_has_an_end_that_says_why(tmp_path_factory: pytest.TempPathFactory) -> None:
+    with (
+        cluster(tmp_path_factory.mktemp("alone"), replicas=0, hold_timeout_ms=700) as running,
+        running.connect() as connection,
+    ):
+        connection.execute("CREATE TABLE t (x int)")
+        running.call(running.service.groups[NAME].stop_watching())
+        primary = pid_of(running, running.primary.name)
+        running.call(_hold(running))
+        began = time.monotonic()
+        with pytest.raises(psycopg.errors.CannotConnectNow, match="no server can take writes") as raised:
+            connection.execute("INSERT INTO t VALUES (1)")
+        assert time.monotonic() - began >= 0.7
+        assert "trimaran db status" in str(raised.value)
+        assert not connection.closed
+        assert primary == pid_of(running, running.primary.name)
+
+
+async def _hold(running: Cluster) -> None:
+    loop = running.service.groups[NAME]._loop
+    assert loop is not None
+    async with loop.exclusive:
+        await loop.hold()
