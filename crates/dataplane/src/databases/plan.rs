@@ -375,7 +375,7 @@ impl Queue {
 mod tests {
     use super::*;
 
-    const READ: &str = r#"{"access": "read", "effects": [{"kind": "show", "name": "x"}, {"kind": "savepoint", "name": "s"}],
+    const READ: &str = r#"{"access": "read", "effects": [{"kind": "show", "name": "x"}, {"kind": "copy", "name": "s"}],
         "pins": [], "unpins": [], "statements": 1, "reason": "reads only", "tables": [], "hint": null,
         "doubtful": false}"#;
 
