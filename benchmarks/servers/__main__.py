@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from benchmarks.servers import contenders, crowd, idle_memory, overload, proxies, report, skew, stack, tail
+from benchmarks.servers import contenders, crowd, idle_memory, loads, overload, proxies, report, skew, stack, tail
 
 QUICK = ("1k", "64k", "tls", "h2", "memory")
 OTHERS: dict[str, Callable[[argparse.Namespace], list[str]]] = {
@@ -31,8 +31,8 @@ def main() -> int:
     """Measure what was asked for and print it. Names what could not be compared."""
     parser = argparse.ArgumentParser(prog="benchmarks.servers", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rows", default="", help=f"comma-separated, of: {', '.join([*proxies.ROWS, *OTHERS])}")
-    parser.add_argument("--rounds", type=int, help="3 (1 with --quick)")
-    parser.add_argument("--seconds", type=float, default=2.0, help="per proxy and round")
+    parser.add_argument("--rounds", type=int, help="3 (2 with --quick)")
+    parser.add_argument("--seconds", type=int, default=2, help="per proxy and round, whole ones (wrk knows no others)")
     parser.add_argument("--tail-seconds", type=float, default=6.0, help="per policy and kind of trouble")
     parser.add_argument("--proxies", default="", help=f"comma-separated, of: {', '.join(contenders.ALL)}")
     parser.add_argument("--quick", action="store_true", help=f"only {', '.join(QUICK)} unless --rows says otherwise")
@@ -54,7 +54,10 @@ def main() -> int:
         if name in proxies.ROWS:
             row = proxies.ROWS[name]
             raced[name] = proxies.race(row, options.names, options.rounds, options.seconds)
-            method = f"{row.connections} connections, {options.rounds} rounds of {options.seconds:g} s"
+            seconds = max(options.seconds, row.seconds_least)
+            method = f"{row.connections:,} connections, {options.rounds} rounds of {seconds} s"
+            if row.tool is loads.handshakes:
+                method = f"{loads.HANDSHAKES_PER_S} new connections/s, {options.rounds} rounds of {seconds} s"
             lines = [f"### {row.title}", "", method, "", *proxies.table(raced[name])]
         else:
             lines = OTHERS[name](options)

@@ -35,14 +35,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--idle", type=int, default=5_000)
     parser.add_argument("--slow", type=int, default=500)
-    parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--seconds", type=int, default=5)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     print("\n".join(run(options.idle, options.slow, options.seconds, options.rounds)))
     return 0
 
 
-def run(idle: int = 5_000, slow: int = 500, seconds: float = 5.0, rounds: int = 3) -> list[str]:
+def run(idle: int = 5_000, slow: int = 500, seconds: int = 5, rounds: int = 3) -> list[str]:
     """Markdown: the load's figures without and with the crowd, for us and nginx."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = (idle + slow) * 2 + 1_000
@@ -62,8 +62,8 @@ def run(idle: int = 5_000, slow: int = 500, seconds: float = 5.0, rounds: int = 
     return lines
 
 
-def _row(proxy: Running, idle: int, slow: int, seconds: float, rounds: int) -> str:
-    measure(proxy, wrk, 1.0, CONNECTIONS)
+def _row(proxy: Running, idle: int, slow: int, seconds: int, rounds: int) -> str:
+    measure(proxy, wrk, 1, CONNECTIONS)
     alone: list[Sample] = []
     crowded: list[Sample] = []
     for _ in range(rounds):

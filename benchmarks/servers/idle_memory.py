@@ -49,7 +49,7 @@ def measure(names: list[str], rounds: int, tls: bool) -> dict[str, list[float]]:
             work = Work(servers, issue(directory) if tls else None)
             for contender in present(*names):
                 with contender.start(directory, work) as proxy:
-                    wrk(proxy, 1.0, CONNECTIONS)
+                    wrk(proxy, 1, CONNECTIONS)
                     before = resident(proxy)
                     with resting(proxy, IDLE):
                         found.setdefault(proxy.name, []).append((resident(proxy) - before) / IDLE)

@@ -28,7 +28,7 @@ class Load:
     p99_ms: float
 
 
-Tool = Callable[[Running, float, int], Load]
+Tool = Callable[[Running, int, int], Load]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,19 +41,19 @@ class Sample:
     p99_ms: float
 
 
-def measure(proxy: Running, tool: Tool, seconds: float, connections: int) -> Sample:
+def measure(proxy: Running, tool: Tool, seconds: int, connections: int) -> Sample:
     """What a request costs, when `tool` sends them for about `seconds`."""
     before = cpu_seconds(proxy.pids)
     done = tool(proxy, seconds, connections)
     used = cpu_seconds(proxy.pids) - before
     if not done.requests:
-        raise SystemExit(f"no request through {proxy.name} was answered in {seconds:g} s")
+        raise SystemExit(f"no request through {proxy.name} was answered in {seconds} s")
     return Sample(used / done.requests * 1e6, done.requests / seconds, done.p50_ms, done.p99_ms)
 
 
-def wrk(proxy: Running, seconds: float, connections: int, *fields: str) -> Load:
+def wrk(proxy: Running, seconds: int, connections: int, *fields: str) -> Load:
     """Requests by HTTP/1.1, one after the other on each connection, with further header `fields`."""
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "--timeout", "10s", "--latency", proxy.url]
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s", "--latency", proxy.url]
     command += [part for field in fields for part in ("-H", field)]
     said = _said(proxy, command, seconds)
     requests = re.search(r"(\d+) requests in", said)
@@ -64,23 +64,23 @@ def wrk(proxy: Running, seconds: float, connections: int, *fields: str) -> Load:
     return Load(int(requests[1]), float(p50[1]) * unit[p50[2]], float(p99[1]) * unit[p99[2]])
 
 
-def h2load(proxy: Running, seconds: float, connections: int) -> Load:
+def h2load(proxy: Running, seconds: int, connections: int) -> Load:
     """Requests by HTTP/2, several at once on each connection."""
-    how = [f"-c{connections}", f"-m{STREAMS}", f"-D{max(round(seconds), 1)}"]
+    how = [f"-c{connections}", f"-m{STREAMS}", f"-D{seconds}"]
     return _h2load(proxy, how, seconds, "h2" if proxy.work.encrypted else "h2c")
 
 
-def handshakes(proxy: Running, seconds: float, connections: int) -> Load:
+def handshakes(proxy: Running, seconds: int, connections: int) -> Load:
     """One request by HTTP/1.1 on each new TLS connection, at a fixed rate; no session is ever resumed.
 
     `connections` is not looked at: how many are open at once follows from the rate.
     """
-    count = round(HANDSHAKES_PER_S * seconds)
+    count = HANDSHAKES_PER_S * seconds
     how = [f"-n{count}", f"-c{count}", f"-r{HANDSHAKES_PER_S // 10}", "--rate-period=100ms", "--h1"]
     return _h2load(proxy, how, seconds, "http/1.1")
 
 
-def _h2load(proxy: Running, how: list[str], seconds: float, protocol: str) -> Load:
+def _h2load(proxy: Running, how: list[str], seconds: int, protocol: str) -> Load:
     with tempfile.TemporaryDirectory(prefix="trimaran-bench-") as directory:
         log = Path(directory) / "log"
         said = _said(proxy, ["h2load", *how, f"--log-file={log}", proxy.url], seconds)
@@ -95,7 +95,7 @@ def _h2load(proxy: Running, how: list[str], seconds: float, protocol: str) -> Lo
     return Load(int(answered[1]), shares[49] / 1000, shares[98] / 1000)
 
 
-def _said(proxy: Running, command: list[str], seconds: float) -> str:
+def _said(proxy: Running, command: list[str], seconds: int) -> str:
     command = [*other_cores(proxy.work.threads), program(command[0]), *command[1:]]
     done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60, check=False)
     if done.returncode:

@@ -27,7 +27,7 @@ from tests.support.certificates import Authority
 OURS = "trimaran"
 GOAL = 0.9
 GOAL_AGAINST = ("haproxy", "nginx")
-WARM_UP_S = 1.0
+WARM_UP_S = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Row:
     threads: int = 1
     connections: int = 64
     tool: Tool = wrk
-    seconds_least: float = 0.0
+    seconds_least: int = 0
     """Where less would leave too few requests to count processor time in steps of 10 ms, or to open the connections."""
 
 
@@ -54,15 +54,15 @@ ROWS: dict[str, Row] = {
     "64k-unix": Row("HTTP/1.1, 64 KiB, servers on Unix sockets", body=KIB64, unix=True),
     "tls": Row("HTTP/1.1 over TLS 1.3, 1 KiB", tls=True),
     "tls-64k": Row("HTTP/1.1 over TLS 1.3, 64 KiB", body=KIB64, tls=True),
-    "handshakes": Row("TLS 1.3, full handshake and one request of 1 KiB", tls=True, tool=handshakes, seconds_least=3.0),
+    "handshakes": Row("TLS 1.3, full handshake and one request of 1 KiB", tls=True, tool=handshakes, seconds_least=3),
     "h2": Row(f"HTTP/2 over TLS 1.3, 1 KiB, {STREAMS} streams each", tls=True, connections=16, tool=h2load),
     "h2c": Row(f"HTTP/2 in the clear, 1 KiB, {STREAMS} streams each", http2=True, connections=16, tool=h2load),
     "2-threads": Row("HTTP/1.1, 1 KiB, two threads", threads=2),
-    "5000": Row("HTTP/1.1, 1 KiB, 5,000 connections", connections=5_000, seconds_least=4.0),
+    "5000": Row("HTTP/1.1, 1 KiB, 5,000 connections", connections=5_000, seconds_least=4),
 }
 
 
-def race(row: Row, names: list[str], rounds: int, seconds: float) -> dict[str, list[Sample]]:
+def race(row: Row, names: list[str], rounds: int, seconds: int) -> dict[str, list[Sample]]:
     """One sample per proxy and round."""
     seconds = max(seconds, row.seconds_least)
     with contextlib.ExitStack() as stack:

@@ -22,7 +22,7 @@ from benchmarks.servers.loads import h2load, wrk
 from benchmarks.servers.processes import cpu_seconds, resident_bytes
 from benchmarks.servers.proxies import issue
 
-TURN_S = 10.0
+TURN_S = 10
 CONNECTIONS = 64
 
 
