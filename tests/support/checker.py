@@ -146,9 +146,7 @@ class Checker:
         except psycopg.Error as error:
             text = str(error).strip() or type(error).__name__
             now = time.monotonic()
-            self.failures.append(
-                Failure(client, kind, error.sqlstate, text, statement, began, now, connection.closed)
-            )
+            self.failures.append(Failure(client, kind, error.sqlstate, text, statement, began, now, connection.closed))
             return None
 
     def _load(self) -> bytes | None:

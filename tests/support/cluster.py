@@ -104,7 +104,9 @@ class Cluster:
     def primary(self) -> MemberState:
         """Waits while there is none, in the middle of a failover."""
         return eventually(
-            lambda: next((state for state in self.states().values() if state.role == "primary"), None), "a primary", WITHIN_S
+            lambda: next((state for state in self.states().values() if state.role == "primary"), None),
+            "a primary",
+            WITHIN_S,
         )
 
     def replicas(self) -> list[MemberState]:

@@ -15,6 +15,7 @@ from typing import Any
 from tests.support.checker import Checker
 from tests.support.cluster import Cluster
 from tests.support.processes import suspend_all
+from tests.support.waiting import eventually
 
 
 @contextmanager
@@ -78,6 +79,6 @@ def go_through(running: Cluster, checker: Checker, event: Event) -> float:
 
 
 def _another_primary(running: Cluster, old: str) -> None:
-    from tests.support.waiting import eventually
-
-    eventually(lambda: running.service.groups["main"].writable not in (None, old), f"another primary: {running.told()}", 60)
+    eventually(
+        lambda: running.service.groups["main"].writable not in (None, old), f"another primary: {running.told()}", 60
+    )

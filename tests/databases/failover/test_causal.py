@@ -70,7 +70,9 @@ def stale_reads(running: Cluster, pairs: int) -> int:
     def work(name: int) -> None:
         try:
             with running.connect() as connection:
-                connection.execute("INSERT INTO seen VALUES (%s, 0) ON CONFLICT (name) DO UPDATE SET number = 0", (name,))
+                connection.execute(
+                    "INSERT INTO seen VALUES (%s, 0) ON CONFLICT (name) DO UPDATE SET number = 0", (name,)
+                )
                 stale = 0
                 for number in range(1, pairs // CONNECTIONS + 1):
                     how = number % 3
@@ -167,7 +169,9 @@ def test_a_position_is_handed_over_with_sqlalchemy(session: Cluster) -> None:
                 writer.execute(sqlalchemy.text("INSERT INTO seen VALUES (:name, 1)"), {"name": 4000 + number})
                 writer.commit()
                 after(position(writer), reader)
-                found = reader.execute(sqlalchemy.text("SELECT 1 FROM seen WHERE name = :name"), {"name": 4000 + number})
+                found = reader.execute(
+                    sqlalchemy.text("SELECT 1 FROM seen WHERE name = :name"), {"name": 4000 + number}
+                )
                 assert found.scalar() == 1
     finally:
         engine.dispose()

@@ -127,7 +127,9 @@ def test_an_unlogged_table_is_read_on_the_primary(running: Cluster, connection: 
     assert "unlogged" in plan.reason
 
 
-def test_what_is_not_supported_for_another_reason_is_no_lesson(running: Cluster, connection: psycopg.Connection) -> None:
+def test_what_is_not_supported_for_another_reason_is_no_lesson(
+    running: Cluster, connection: psycopg.Connection
+) -> None:
     until_replicas_may_serve(running, connection)
     refused = count(running, "refused_writes_total")
     with pytest.raises(psycopg.errors.FeatureNotSupported):

@@ -1,0 +1,82 @@
+"""A TCP path to a port that can be cut: what is sent then arrives nowhere, nothing is closed, and nobody is told."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from contextlib import suppress
+
+_PIECE = 65536
+
+
+class Cable:
+    """Forwards from `port` to another port of the loopback, until it is closed."""
+
+    def __init__(self, to: int) -> None:
+        self._to = to
+        self._loop = asyncio.new_event_loop()
+        self._whole = asyncio.Event()
+        self._whole.set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        self._server = asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(10)
+        self.port: int = self._server.sockets[0].getsockname()[1]
+
+    def cut(self) -> None:
+        self._loop.call_soon_threadsafe(self._whole.clear)
+
+    def mend(self) -> None:
+        """What was on its way arrives now, as after a network has come back."""
+        self._loop.call_soon_threadsafe(self._whole.set)
+
+    def close(self) -> None:
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(10)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+        self._loop.close()
+
+    async def _listen(self) -> asyncio.Server:
+        return await asyncio.start_server(self._join, "127.0.0.1", 0)
+
+    async def _end(self) -> None:
+        self._server.close()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        try:
+            await self._whole.wait()
+            inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", self._to)
+        except OSError:
+            writer.transport.abort()
+            self._tasks.discard(task)
+            return
+        except asyncio.CancelledError:
+            writer.transport.abort()
+            raise
+        ways = [
+            asyncio.create_task(self._pump(reader, inner_writer)),
+            asyncio.create_task(self._pump(inner_reader, writer)),
+        ]
+        try:
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            await self._whole.wait()
+        finally:
+            for way in ways:
+                way.cancel()
+            await asyncio.gather(*ways, return_exceptions=True)
+            for each in (writer, inner_writer):
+                each.close()
+            self._tasks.discard(task)
+
+    async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while piece := await source.read(_PIECE):
+                await self._whole.wait()
+                sink.write(piece)
+                await sink.drain()
