@@ -215,3 +215,20 @@ def test_a_hint_that_says_nothing_known_is_ignored_and_told() -> None:
     made = plan("/* trimaran: Replicca */ SELECT 1")
     assert (made.access, made.hint) == ("read", None)
     assert '"replicca" ignored' in made.reason
+
+
+@pytest.mark.parametrize(
+    ("sql", "may_write"),
+    [
+        ("SELECT count(*), lower(name), now() FROM t GROUP BY 2", False),
+        ("SELECT pg_catalog.lower('X'), jsonb_build_object('a', 1) FROM t", False),
+        ("SELECT x + 1, CASE WHEN x > 1 THEN 2 END FROM t WHERE x IN (1, 2)", False),
+        ("SELECT mine(1)", True),
+        ("SELECT 1 FROM t WHERE x > (SELECT app.limit_of(x))", True),
+        ("SELECT public.lower('X')", True),
+        ("SELECT * FROM mine(1)", True),
+    ],
+)
+def test_what_calls_functions_of_the_user_may_write(sql: str, may_write: bool) -> None:
+    made = plan(sql)
+    assert (made.access, made.may_write) == ("read", may_write)

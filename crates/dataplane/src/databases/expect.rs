@@ -67,6 +67,8 @@ pub struct Expectations {
     pub hoped: Vec<u64>,
     /// Statements that are prepared on the connection now.
     pub prepared: Vec<u64>,
+    /// How many of the client's Execute messages have succeeded.
+    pub executed: usize,
     /// How many of the client's own Parse messages have succeeded.
     pub parsed: usize,
 }
@@ -121,7 +123,10 @@ impl Expectations {
             (Expect::Bind, b'2') => (true, true),
             (Expect::Describe, b't') => (false, true),
             (Expect::Describe, b'T' | b'n') => (true, true),
-            (Expect::Execute, b'C' | b'I' | b's') => (true, true),
+            (Expect::Execute, b'C' | b'I' | b's') => {
+                self.executed += 1;
+                (true, true)
+            }
             (Expect::Execute, b'D' | b'd' | b'c' | b'G' | b'H' | b'T') => (false, true),
             (Expect::Close { own }, b'3') => (true, !own),
             _ => return None,

@@ -160,7 +160,11 @@ async fn carry(client: &mut Client, session: &mut Session, group: &Group, unit: 
                 vacate(group, &survey);
                 if let Some(refusal) = expect.refusal.filter(|_| session.role == Role::Replica) {
                     // Too late to be repeated by us, and known the next time.
-                    learn(refusal, &survey);
+                    learn(refusal, &survey, &expect);
+                }
+                if session.role == Role::Primary && survey.may_write() {
+                    // It counts as a write for what the session reads next; this shortens how long that is unknown.
+                    view.primary().inspect(|primary| primary.vitals.ask());
                 }
                 let status = expect.status.filter(|_| !matches!(unit.end, End::Flush { .. }));
                 session.settle(&survey, &expect, status, group);
@@ -178,7 +182,7 @@ async fn carry(client: &mut Client, session: &mut Session, group: &Group, unit: 
                 let sent = broken != Broken::ServerGone { sent: false };
                 avoid.extend(session.guard.take().and_then(super::pool::Guard::broken_off));
                 session.client.borrowed(None);
-                let may_repeat = !seen && (!sent || survey.is_harmless());
+                let may_repeat = !seen && (!sent || survey.is_harmless(session.role));
                 if may_repeat && session.status == IDLE && session.pins.is_empty() {
                     group.counters.mine().repeated.add(1);
                     continue;
@@ -317,17 +321,19 @@ fn take_back(session: &mut Session, expect: &Expectations, refusal: Refusal, sur
         Refusal::Writes | Refusal::Unlogged => group.counters.mine().refused_writes.add(1),
         Refusal::Conflict => group.counters.mine().conflicts.add(1),
     }
-    learn(refusal, survey);
+    learn(refusal, survey, expect);
 }
 
-/// Remembers what a replica has said about the statements of a unit.
-fn learn(refusal: Refusal, survey: &Survey<'_>) {
+/// Remembers what a replica has said about a statement of a unit.
+fn learn(refusal: Refusal, survey: &Survey<'_>, expect: &Expectations) {
     let lesson = match refusal {
         Refusal::Writes => Lesson::Writes,
         Refusal::Unlogged => Lesson::Unlogged,
         Refusal::Conflict => return,
     };
-    survey.entries.iter().for_each(|entry| entry.learn(lesson));
+    if let Some(entry) = survey.at_fault(expect.executed) {
+        entry.learn(lesson);
+    }
 }
 
 /// Where a unit was when its server went away.
@@ -360,7 +366,7 @@ async fn server_lost(
         session.lose_transaction();
         Report::error("40001", "the transaction was rolled back, because its server went away")
             .with_hint("nothing of it was committed: it can be repeated")
-    } else if survey.is_harmless() {
+    } else if survey.is_harmless(session.role) {
         session.end_transaction();
         Report::error("08006", "the server went away while it was answering").with_hint("it can be repeated")
     } else {

@@ -134,6 +134,9 @@ pub struct Plan {
     pub hint: Option<String>,
     /// It was not understood: the plan holds for this very text only.
     pub doubtful: bool,
+    /// It calls a function that may be the user's, and do anything where that is possible.
+    #[serde(default)]
+    pub may_write: bool,
 }
 
 impl Plan {
@@ -148,6 +151,7 @@ impl Plan {
             reason: reason.to_owned(),
             hint: None,
             doubtful: true,
+            may_write: true,
         }
     }
 }

@@ -350,8 +350,10 @@ fn writes(survey: &Survey<'_>) -> bool {
         || survey.runs.iter().any(|entry| {
             entry.writes()
                 || entry.plan().is_none_or(|plan| {
-                    plan.access == Access::Write
-                        && !(plan.statements as usize == plan.effects.len() && plan.effects.iter().all(session_only))
+                    plan.may_write
+                        || plan.access == Access::Write
+                            && !(plan.statements as usize == plan.effects.len()
+                                && plan.effects.iter().all(session_only))
                 })
         })
 }

@@ -13,6 +13,7 @@ use super::protocol::frame;
 use super::protocol::messages::to_client;
 use super::protocol::report::Report;
 use super::protocol::tag::to_server as tag;
+use super::route::Role;
 use super::session::Session;
 use super::statement::Statement;
 use super::unit::{End, Unit};
@@ -259,7 +260,8 @@ impl<'u> Survey<'u> {
     }
 
     /// Whether it changes nothing that others can see, so that it may be repeated even when it may have been done already.
-    pub fn is_harmless(&self) -> bool {
+    /// A replica can change nothing, whatever is called there.
+    pub fn is_harmless(&self, role: Role) -> bool {
         if !self.executes {
             return true;
         }
@@ -276,9 +278,23 @@ impl<'u> Survey<'u> {
                             | Effect::Deallocate { .. }
                     )
                 };
-                let is_read = plan.access == super::plan::Access::Read && !entry.writes();
+                let is_read = plan.access == super::plan::Access::Read
+                    && (role == Role::Replica || !entry.writes() && !plan.may_write);
                 is_read || plan.statements as usize == plan.effects.len() && plan.effects.iter().all(only_session)
             })
+    }
+
+    /// Whether something in it reads as far as its text shows, and may write all the same.
+    pub fn may_write(&self) -> bool {
+        self.executes && self.runs.iter().filter_map(|entry| entry.plan()).any(|plan| plan.may_write)
+    }
+
+    /// The statement that was at fault when `executed` of the unit's have succeeded; none where that cannot be told.
+    pub fn at_fault(&self, executed: usize) -> Option<&Arc<Entry>> {
+        match &self.entries[..] {
+            [only] => Some(only),
+            _ => self.runs.get(executed),
+        }
     }
 
     /// Effects of all statements that are run, in order.

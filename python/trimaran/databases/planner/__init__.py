@@ -44,6 +44,7 @@ def plan(text: str) -> Plan:
         unpins,
         hint,
         doubtful,
+        any(outcome.may_write for outcome in outcomes),
     )
 
 
@@ -55,7 +56,9 @@ def _judge_all(text: str, tables: dict[str, None]) -> list[Outcome]:
     for raw in tree.stmts:
         facts = gather(raw.stmt)
         end = raw.stmt_location + raw.stmt_len if raw.stmt_len else len(encoded)
-        outcomes.append(judge(raw.stmt, facts, encoded[raw.stmt_location : end].decode().strip()))
+        outcome = judge(raw.stmt, facts, encoded[raw.stmt_location : end].decode().strip())
+        outcome.may_write = facts.unknown_function
+        outcomes.append(outcome)
         tables.update((name, None) for _, name in facts.tables)
     return outcomes
 

@@ -42,7 +42,8 @@ class Plan:
     `access` is "read" only if every statement surely is one. `effects` stand in the order of the statements. `pins` are
     the reasons why the session must keep its server connection from now on; `unpins` are the reasons that end, once the
     transaction that holds the statement has committed. `doubtful`: the text could not be analysed; such a plan holds for
-    this very text and is not to be shared with others of the same key. `reason` is a sentence for a person.
+    this very text and is not to be shared with others of the same key. `may_write`: it reads as far as the text shows, and calls
+    a function that is not known to be PostgreSQL's own. `reason` is a sentence for a person.
     """
 
     access: Access
@@ -54,6 +55,7 @@ class Plan:
     unpins: tuple[str, ...] = ()
     hint: Hint | None = None
     doubtful: bool = False
+    may_write: bool = False
 
     def to_json(self) -> str:
         """One line, every key always present and in this order."""
@@ -68,6 +70,7 @@ class Plan:
                 "unpins": self.unpins,
                 "hint": self.hint,
                 "doubtful": self.doubtful,
+                "may_write": self.may_write,
             },
             separators=(",", ":"),
         )

@@ -66,6 +66,8 @@ class Outcome:
     effects: list[Effect] = field(default_factory=list)
     pins: list[str] = field(default_factory=list)
     unpins: list[str] = field(default_factory=list)
+    may_write: bool = False
+    """A function may be the user's, and do anything."""
 
 
 def judge(node: Node, facts: Facts, sql: str) -> Outcome:
