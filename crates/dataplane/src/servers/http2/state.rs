@@ -358,9 +358,8 @@ impl State {
     /// Nobody holds a lane any more.
     pub fn vacate(&mut self, at: usize) {
         self.close(at);
-        let lane = &mut self.lanes[at];
-        lane.phase = Phase::Vacant;
-        lane.waker = None;
+        // With its buffers: a connection at rest holds none.
+        self.lanes[at] = Lane::new();
         self.vacant.push(at);
     }
 
