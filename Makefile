@@ -37,7 +37,7 @@ types: $(CORE) ## mypy, and the stub of the Rust core against its build
 fuzz: $(VENV)/ready ## the parsers, for FUZZ_SECONDS (an hour), guided by coverage; needs a C++ compiler
 	$(BIN)/python crates/fuzz/run.py
 
-bench: $(CORE) $(VENV)/peers ## us against HAProxy, nginx, Envoy, Caddy and Traefik: about a quarter of an hour (BENCH="--rows tls")
+bench: $(CORE) $(VENV)/peers ## us against HAProxy, nginx, Envoy, Caddy and Traefik: about 17 minutes (BENCH="--rows tls")
 	$(BIN)/python -m benchmarks.servers $(BENCH)
 
 bench-quick: $(CORE) $(VENV)/peers ## a small choice of the same, about two minutes
