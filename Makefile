@@ -7,10 +7,10 @@ PYTHON ?= python3
 CORE := python/trimaran/_core.abi3.so
 RUST_SOURCES := $(shell find crates -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock
 
-.PHONY: run test rust-test python-test lint types fuzz bench bench-quick docs clean help
+.PHONY: run test rust-test python-test lint types fuzz bench bench-quick bench-databases docs clean help
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 run: $(CORE) ## the flight-booking example behind the whole of Trimaran, on http://127.0.0.1:8000/
 	@cd examples/skyways && exec env PATH="$(CURDIR)/$(BIN):$$PATH" trimaran run
@@ -42,6 +42,9 @@ bench: $(CORE) $(VENV)/peers ## us against HAProxy, nginx, Envoy, Caddy and Trae
 
 bench-quick: $(CORE) $(VENV)/peers ## a small choice of the same, about two minutes
 	$(BIN)/python -m benchmarks.servers --quick $(BENCH)
+
+bench-databases: $(CORE) ## the PostgreSQL gateway against PgBouncer, by pgbench: about a quarter of an hour (BENCH=--quick)
+	$(BIN)/python -m benchmarks.databases.pgbench $(BENCH)
 
 docs: $(CORE) ## the pages that are made from the declarations
 	$(BIN)/python -m trimaran.config.reference docs

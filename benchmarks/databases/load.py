@@ -1,0 +1,81 @@
+"""One run of pgbench, and what it has cost the process in between.
+
+Figures are of a window inside the run: logins (SCRAM costs more than a thousand transactions) and the first quarter of
+a second are not in it.
+"""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.servers.contenders.process import program
+
+SCRIPTS = {"select": "select-only", "tpcb": "tpcb-like"}
+_WARM_S = 0.25
+_LOGINS_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One contender in one round."""
+
+    cpu_us: float | None
+    """User and system time of the proxy for each transaction. None where there is no proxy."""
+    per_s: float
+    p99_ms: float
+
+
+def run(dsn: str, pid: int | None, *, script: str, protocol: str, clients: int, seconds: int) -> Sample:
+    """Transactions of `clients` connections, each one after the other, for about `seconds`. Any error ends the program."""
+    with tempfile.TemporaryDirectory(prefix="trimaran-bench-") as directory:
+        command = [program("pgbench"), "--no-vacuum", f"--builtin={SCRIPTS[script]}", f"--protocol={protocol}"]
+        command += [f"--client={clients}", f"--time={seconds}", "--log", f"--log-prefix={directory}/log", dsn]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        try:
+            began = _first_line(process, Path(directory))
+            time.sleep(_WARM_S)
+            start, used = time.time(), cpu_seconds(pid)
+            time.sleep(max(began + seconds - _WARM_S / 2 - time.time(), 0.1))
+            end, used = time.time(), cpu_seconds(pid) - used
+            said, _ = process.communicate(timeout=seconds + _LOGINS_S)
+        finally:
+            process.kill()
+            process.wait()
+        if process.returncode or "number of failed transactions: 0 (" not in said:
+            raise SystemExit(f"pgbench ended with {process.returncode}:\n{said}")
+        took_us = []
+        for file in Path(directory).iterdir():
+            for line in file.read_text().splitlines():
+                _, _, latency, _, second, microsecond = line.split()[:6]
+                if start <= int(second) + int(microsecond) / 1e6 < end:
+                    took_us.append(int(latency))
+    if len(took_us) < 2:
+        raise SystemExit(f"no transaction ended within {seconds} s:\n{said}")
+    cost = None if pid is None else used / len(took_us) * 1e6
+    return Sample(cost, len(took_us) / (end - start), statistics.quantiles(took_us, n=100)[98] / 1000)
+
+
+def cpu_seconds(pid: int | None) -> float:
+    """Processor time of all threads that the process has, exact to the nanosecond, unlike /proc/PID/stat."""
+    if pid is None:
+        return 0.0
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
+
+
+def _first_line(process: subprocess.Popen[str], directory: Path) -> float:
+    """Waits until all clients are in and the first transactions are told; when the first one ended."""
+    deadline = time.monotonic() + _LOGINS_S
+    while time.monotonic() < deadline and process.poll() is None:
+        for file in directory.iterdir():
+            fields = file.read_text().partition("\n")[0].split()
+            if len(fields) >= 6:
+                return int(fields[4]) + int(fields[5]) / 1e6
+        time.sleep(0.01)
+    process.kill()
+    raise SystemExit(f"pgbench did not get going:\n{process.communicate()[0]}")
