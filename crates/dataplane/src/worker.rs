@@ -162,12 +162,27 @@ fn begin(accepted: Accepted, presence: Presence) {
 /// A client of a database. How many there may be is the group's limit; they are not among the connections that a web
 /// client's connections are counted against, and the end of the plane cuts them off: whoever uses a database ends first.
 fn begin_database(accepted: Accepted, connections: &Arc<AtomicUsize>, plane: &Arc<Plane>) {
-    connections.fetch_sub(1, Ordering::Relaxed);
+    let share = Share(Arc::clone(connections));
     let Service::Database(name) = &accepted.service else { return };
     let Some(group) = plane.databases.iter().find(|group| *group.name == **name).cloned() else { return };
     let (peer, plane) = (accepted.peer, Arc::clone(plane));
     if let Ok(stream) = accepted.into_stream() {
-        tokio::spawn(databases::flow::serve(stream, peer, group, plane));
+        if peer.is_loopback() {
+            stream.spare_congestion_control();
+        }
+        tokio::spawn(async move {
+            let _share = share;
+            databases::flow::serve(stream, peer, group, plane).await;
+        });
+    }
+}
+
+/// A connection among those of its thread, for as long as it exists: new ones go to the thread with the fewest.
+struct Share(Arc<AtomicUsize>);
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

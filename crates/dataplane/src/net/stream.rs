@@ -32,14 +32,21 @@ impl Stream {
             Address::Tcp(address) => {
                 let stream = TcpStream::connect(address).await?;
                 stream.set_nodelay(true)?;
+                let stream = Self::Tcp(stream);
                 if address.ip().is_loopback() {
-                    // Nobody shares the way with us: what the system uses for real networks (BBR paces every segment) only
-                    // costs here. That is no reason to fail.
-                    let _ = SockRef::from(&stream).set_tcp_congestion(b"reno");
+                    stream.spare_congestion_control();
                 }
-                Ok(Self::Tcp(stream))
+                Ok(stream)
             }
             Address::Unix(path) => LocalStream::connect(path).await.map(Self::Unix),
+        }
+    }
+
+    /// For connections within the machine: nobody shares the way with them, and what the system uses for real networks (BBR
+    /// paces every segment) only costs there. That it cannot be had is no reason to fail.
+    pub fn spare_congestion_control(&self) {
+        if let Self::Tcp(stream) = self {
+            let _ = SockRef::from(stream).set_tcp_congestion(b"reno");
         }
     }
 
