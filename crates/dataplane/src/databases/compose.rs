@@ -10,6 +10,9 @@ use super::protocol::tag::to_server as tag;
 use super::statement::{NAME, Statement};
 use super::survey::{Step, Survey};
 
+/// Room for most units that are rewritten, in bytes.
+const REWRITTEN: usize = 512;
+
 /// What to send.
 #[derive(Debug, Default)]
 pub struct Composed {
@@ -46,6 +49,9 @@ impl Composed {
         if survey.effects().any(Effect::forgets_statements) {
             // When exactly nobody can tell; what is needed is prepared again.
             connection.prepared.forget();
+        }
+        if !self.as_it_is {
+            self.ours.reserve(REWRITTEN);
         }
         for step in &survey.steps {
             self.step(step, number, connection, expect);

@@ -97,12 +97,12 @@ impl Connection {
     }
 
     /// Joins the event loop of the calling thread. Streams that cannot move go on where they are, which works and costs more.
-    pub fn adopt(mut self) -> io::Result<Self> {
-        if !self.is_at_home() {
-            self.stream = self.stream.into_this_loop()?;
-            self.thread = shard();
+    pub fn adopt(self: Box<Self>) -> io::Result<Box<Self>> {
+        if self.is_at_home() {
+            return Ok(self);
         }
-        Ok(self)
+        let Self { stream, .. } = *self;
+        Ok(Box::new(Self { stream: stream.into_this_loop()?, thread: shard(), ..*self }))
     }
 
     /// Whether nothing has come from an idle connection. What could come is its end, or news that would have to be

@@ -3,13 +3,16 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::backend::{Endpoint, Login};
 use super::causal::Sample;
 use super::monitor::Vitals;
 use super::pool::{Limits, Pool};
 use crate::metrics::Counter;
+
+/// By user, then database: two maps, so that looking one up makes no key.
+type Pools = HashMap<String, HashMap<String, Arc<Pool>>>;
 
 /// Kept for as long as its name and address are in the snapshot.
 #[derive(Debug)]
@@ -26,8 +29,7 @@ pub struct Node {
     epoch: AtomicU64,
     /// Connections of earlier epochs than this one are of no use, not even for what is under way on them.
     abandoned: AtomicU64,
-    /// By user and database.
-    pools: Mutex<HashMap<(String, String), Arc<Pool>>>,
+    pools: Mutex<Pools>,
 }
 
 impl Node {
@@ -75,19 +77,18 @@ impl Node {
 
     /// The pool of a login, made when it is first asked for. New connections are made with the newest login.
     pub fn pool(self: &Arc<Self>, login: &Arc<Login>) -> Arc<Pool> {
-        let key = (login.user.clone(), login.database.clone());
-        let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(pool) = pools.get(&key) {
+        let mut pools = self.lock();
+        if let Some(pool) = pools.get(&login.user).and_then(|of_user| of_user.get(&login.database)) {
             pool.use_login(login);
             return Arc::clone(pool);
         }
         let pool = Arc::new(Pool::new(Arc::clone(self), Arc::clone(login)));
-        pools.insert(key, Arc::clone(&pool));
+        pools.entry(login.user.clone()).or_default().insert(login.database.clone(), Arc::clone(&pool));
         pool
     }
 
     pub fn pools(&self) -> Vec<Arc<Pool>> {
-        self.pools.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        self.lock().values().flat_map(HashMap::values).cloned().collect()
     }
 
     /// Closes old connections, and forgets pools that nobody uses.
@@ -95,7 +96,13 @@ impl Node {
         for pool in self.pools() {
             pool.tidy(limits);
         }
-        let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
-        pools.retain(|_, pool| Arc::strong_count(pool) > 1 || pool.usage().open > 0);
+        self.lock().retain(|_, of_user| {
+            of_user.retain(|_, pool| Arc::strong_count(pool) > 1 || pool.usage().open > 0);
+            !of_user.is_empty()
+        });
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Pools> {
+        self.pools.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

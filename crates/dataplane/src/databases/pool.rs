@@ -32,8 +32,10 @@ pub struct Pool {
 
 #[derive(Debug, Default)]
 struct State {
-    /// The one used last is used next, so that those beyond the need grow old.
-    idle: Vec<Connection>,
+    /// The one used last is used next, so that those beyond the need grow old. Boxed, because they go from hand to hand
+    /// with every transaction.
+    #[allow(clippy::vec_box)]
+    idle: Vec<Box<Connection>>,
     /// Connections that exist or are being made.
     open: usize,
     waiters: VecDeque<oneshot::Sender<Place>>,
@@ -102,14 +104,16 @@ impl Pool {
         let now = now_us();
         let epoch = self.node.epoch();
         let mut state = self.lock();
-        while let Some(at) = state.idle.iter().rposition(Connection::is_at_home).or(state.idle.len().checked_sub(1)) {
+        while let Some(at) =
+            state.idle.iter().rposition(|connection| connection.is_at_home()).or(state.idle.len().checked_sub(1))
+        {
             let connection = state.idle.remove(at);
             if connection.epoch == epoch
                 && connection.generation == state.generation
                 && now - connection.born_us < limits.lifetime_us
                 && connection.is_quiet()
             {
-                return Ok(Place::Connection(Box::new(connection)));
+                return Ok(Place::Connection(connection));
             }
             state.open -= 1;
         }
@@ -132,7 +136,7 @@ impl Pool {
         let mut connection =
             Connection::new(connected.map_err(Unavailable::Failed)?, Arc::clone(&self.node), epoch, now_us());
         connection.generation = generation;
-        Ok(claim.with(connection))
+        Ok(claim.with(Box::new(connection)))
     }
 
     /// Closes idle connections now, and those in use when they are given back.
@@ -143,13 +147,13 @@ impl Pool {
         state.open -= closed.len();
     }
 
-    fn give_back(&self, connection: Connection) {
+    fn give_back(&self, connection: Box<Connection>) {
         let mut state = self.lock();
         if connection.generation != state.generation {
             drop(state);
             return self.lose();
         }
-        let mut place = Place::Connection(Box::new(connection));
+        let mut place = Place::Connection(connection);
         while let Some(waiter) = state.waiters.pop_front() {
             match waiter.send(place) {
                 Ok(()) => return,
@@ -157,7 +161,7 @@ impl Pool {
             }
         }
         if let Place::Connection(connection) = place {
-            state.idle.push(*connection);
+            state.idle.push(connection);
         }
     }
 
@@ -214,7 +218,7 @@ impl Drop for Turn<'_> {
     fn drop(&mut self) {
         self.receiver.close();
         match self.receiver.try_recv() {
-            Ok(Place::Connection(connection)) => self.pool.give_back(*connection),
+            Ok(Place::Connection(connection)) => self.pool.give_back(connection),
             Ok(Place::Free) => self.pool.lose(),
             Err(_) => {}
         }
@@ -227,7 +231,7 @@ struct Claim {
 }
 
 impl Claim {
-    fn with(mut self, connection: Connection) -> Guard {
+    fn with(mut self, connection: Box<Connection>) -> Guard {
         let pool = self.pool.take();
         if let Some(pool) = &pool {
             pool.node.in_use.fetch_add(1, Ordering::Relaxed);
@@ -248,7 +252,7 @@ impl Drop for Claim {
 #[derive(Debug)]
 pub struct Guard {
     pool: Option<Arc<Pool>>,
-    connection: Option<Connection>,
+    connection: Option<Box<Connection>>,
 }
 
 impl Guard {
@@ -257,7 +261,7 @@ impl Guard {
     }
 
     pub fn connection(&mut self) -> Option<&mut Connection> {
-        self.connection.as_mut()
+        self.connection.as_deref_mut()
     }
 
     /// The server has broken it off; answers with the node. Others made before may be as dead without showing it yet, as

@@ -168,6 +168,7 @@ impl Session {
     }
 
     fn take_effects(&mut self, survey: &Survey<'_>, connection: &mut Connection) {
+        let was_pinned = !self.pins.is_empty();
         for plan in survey.runs.iter().filter_map(|entry| entry.plan()) {
             for effect in &plan.effects {
                 self.take_effect(effect, connection);
@@ -178,7 +179,9 @@ impl Session {
                 self.pins.retain(|pin| !plan.unpins.contains(pin));
             }
         }
-        self.client.keeps(self.pins.first());
+        if was_pinned || !self.pins.is_empty() {
+            self.client.keeps(self.pins.first());
+        }
     }
 
     fn take_effect(&mut self, effect: &Effect, connection: &mut Connection) {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, DefaultHasher};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use super::plan::Entry;
 
@@ -17,11 +17,13 @@ pub struct Statement {
     /// Count and type numbers, as they stand in the Parse message.
     pub types: Box<[u8]>,
     pub entry: Arc<Entry>,
+    name: OnceLock<Box<str>>,
 }
 
 impl Statement {
-    pub fn name(&self) -> String {
-        format!("{NAME}{}", self.id)
+    /// What it is called on servers. Made when it is first asked for: unnamed statements never need it.
+    pub fn name(&self) -> &str {
+        self.name.get_or_init(|| format!("{NAME}{}", self.id).into())
     }
 }
 
@@ -82,7 +84,7 @@ impl Statements {
     /// A statement without a name, which is nobody else's.
     pub fn make(&self, text: &[u8], types: &[u8], entry: &Arc<Entry>) -> Statement {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        Statement { id, text: text.into(), types: types.into(), entry: Arc::clone(entry) }
+        Statement { id, text: text.into(), types: types.into(), entry: Arc::clone(entry), name: OnceLock::new() }
     }
 }
 

@@ -121,7 +121,9 @@ impl<'u> Survey<'u> {
 
     fn parse(&mut self, message: &'u [u8], session: &Session, group: &Group) -> Result<(), ProtocolError> {
         let parse = Parse::read(message)?;
-        let entry = entry(group, parse.query);
+        // Drivers that name no statements parse the same text again and again.
+        let last = session.unnamed.as_ref().filter(|statement| *statement.text == *parse.query);
+        let entry = last.map_or_else(|| entry(group, parse.query), |statement| Arc::clone(&statement.entry));
         self.entries.push(Arc::clone(&entry));
         self.parses += 1;
         if parse.name.is_empty() {
