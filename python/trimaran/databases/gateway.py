@@ -134,7 +134,7 @@ class DatabaseGateway:
             nodes.append(
                 {
                     "name": member.name,
-                    "address": self._address(member.host, member.port),
+                    "address": self._address(member.sockets or member.host, member.port),
                     "tls": {"allow": "prefer"}.get(mode := str(options.get("sslmode", "prefer")), mode),
                     "ca": str(options.get("sslrootcert", "")),
                     "server_name": member.host,

@@ -48,6 +48,8 @@ class Member:
     timeline: int
     dsn: str
     """The app's address of it, with its password."""
+    sockets: str = ""
+    """The directory of its Unix socket, where the gateway may use it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +120,7 @@ class DatabaseGroup:
     def members(self) -> tuple[Member, ...]:
         """Every node: name, role, where it listens. Changes are told by `changed`."""
         return tuple(
-            Member(node.name, self._role(node)[0], *node.endpoint, node.timeline, node.dsn)
+            Member(node.name, self._role(node)[0], *node.endpoint, node.timeline, node.dsn, node.sockets)
             for node in self._nodes.values()
             if node.endpoint[1]  # One that is being made has no port yet.
         )

@@ -100,6 +100,11 @@ class EmbeddedNode:
         return f"{port.ADDRESS}:{self._port}"
 
     @property
+    def sockets(self) -> Path | None:
+        """The directory of its Unix socket, for processes of its own account. None before the first start."""
+        return self._ground.at.run if self._ground else None
+
+    @property
     def upstream(self) -> Upstream:
         """This node as one that others follow."""
         return Upstream(port.ADDRESS, self._port)

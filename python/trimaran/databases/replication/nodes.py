@@ -103,6 +103,11 @@ class Node:
         raise NotImplementedError
 
     @property
+    def sockets(self) -> str:
+        """The directory of its Unix socket, where it is our own: half the way of a loopback address. Else empty."""
+        return ""
+
+    @property
     def dsn(self) -> str:
         """The app's address of this node."""
         raise NotImplementedError
@@ -177,6 +182,10 @@ class OwnNode(Node):
     @property
     def endpoint(self) -> tuple[str, int]:
         return self.embedded.upstream.host, self.embedded.port
+
+    @property
+    def sockets(self) -> str:
+        return str(self.embedded.sockets or "")
 
     @property
     def dsn(self) -> str:
