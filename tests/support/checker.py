@@ -72,6 +72,7 @@ class Checker:
         self.pairs: list[int] = []
         """Transactions whose COMMIT was acknowledged."""
         self.reads = 0
+        self._last: dict[int, str | None] = {}
         self.failures: list[Failure] = []
         self.wrong: list[str] = []
         """What must never be, and is no error."""
@@ -146,6 +147,7 @@ class Checker:
         except psycopg.Error as error:
             text = str(error).strip() or type(error).__name__
             now = time.monotonic()
+            self._last[client] = error.sqlstate
             self.failures.append(Failure(client, kind, error.sqlstate, text, statement, began, now, connection.closed))
             return None
 
@@ -181,7 +183,7 @@ class Checker:
 
     def _after_failure(self, client: int, connection: psycopg.Connection[Any]) -> None:
         """A transaction that went down stays failed until it is rolled back, and then all is well."""
-        if connection.closed or self.failures[-1].sqlstate == "08007":
+        if connection.closed or self._last[client] == "08007":
             return
         if connection.info.transaction_status != TransactionStatus.INERROR:
             self.wrong.append(f"after its failure a transaction is {connection.info.transaction_status.name}")

@@ -120,7 +120,7 @@ class Cluster:
         return (
             group.writable is not None
             and len(replicas) == len(self.states()) - 1 == self._replicas
-            and (not group.settings.synchronous or group.guard == names)
+            and (not replicas or not group.settings.synchronous or group.guard == names)
         )
 
     def whole(self) -> None:

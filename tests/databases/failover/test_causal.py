@@ -178,9 +178,12 @@ def test_a_position_is_handed_over_with_sqlalchemy(session: Cluster) -> None:
 
 
 def test_a_position_is_handed_over_with_django(session: Cluster) -> None:
+    from django.conf import settings
     from django.db import DEFAULT_DB_ALIAS
     from django.db.utils import ConnectionHandler
 
+    if not settings.configured:
+        settings.configure(USE_TZ=True)
     options = psycopg.conninfo.conninfo_to_dict(session.dsn)
     database = {
         "ENGINE": "django.db.backends.postgresql",

@@ -105,6 +105,7 @@ async fn lost_while_idle(client: &mut Client, session: &mut Session) -> Result<(
         return fatal(client, report).await;
     }
     session.lose_transaction();
+    session.untold = true;
     Ok(())
 }
 
@@ -127,6 +128,14 @@ async fn carry(client: &mut Client, session: &mut Session, group: &Group, unit: 
     }
     survey.resolve(session);
     group.counters.mine().requests.add(1);
+    if session.untold && !session.skipping {
+        session.untold = false;
+        if !survey.effects().any(|effect| matches!(effect, Effect::Rollback {})) {
+            group.counters.mine().transactions_lost.add(1);
+            let report = transaction_lost(session, survey.commits());
+            return reject(client, session, unit, &report).await;
+        }
+    }
     if let Some(answer) = answered_here(session, &survey) {
         return send(client, &answer).await;
     }
@@ -360,12 +369,10 @@ async fn server_lost(
     if !session.pins.is_empty() {
         return lost_while_idle(client, session).await;
     }
-    let commits = survey.effects().any(|effect| matches!(effect, Effect::Commit {} | Effect::PrepareTransaction {}));
+    let commits = survey.commits();
     let report = if session.status == IN_TRANSACTION && !(commits && place.sent) || session.status == FAILED {
         group.counters.mine().transactions_lost.add(1);
-        session.lose_transaction();
-        Report::error("40001", "the transaction was rolled back, because its server went away")
-            .with_hint("nothing of it was committed: it can be repeated")
+        transaction_lost(session, commits)
     } else if survey.is_harmless(session.role) {
         session.end_transaction();
         Report::error("08006", "the server went away while it was answering").with_hint("it can be repeated")
@@ -376,6 +383,17 @@ async fn server_lost(
             .with_hint("look whether it was before you repeat it")
     };
     reject(client, session, place.unit, &report).await
+}
+
+/// A transaction has gone down with its server. It stays failed until it is rolled back; a COMMIT ends it, as always.
+fn transaction_lost(session: &mut Session, commits: bool) -> Report {
+    if commits {
+        session.end_transaction();
+    } else {
+        session.lose_transaction();
+    }
+    Report::error("40001", "the transaction was rolled back, because its server went away")
+        .with_hint("nothing of it was committed: it can be repeated")
 }
 
 /// Ends a unit with an error of ours.

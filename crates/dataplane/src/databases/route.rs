@@ -25,6 +25,8 @@ pub struct Situation {
     pub unusual: bool,
 }
 
+const ASKED: &str = "the statement asks for a replica";
+
 /// Where a unit goes whose session holds no connection. `plans` are those of its statements, with what was learnt.
 pub fn decide<'p>(plans: impl Iterator<Item = (&'p Plan, bool)>, situation: Situation) -> Route {
     const fn primary(reason: &'static str) -> Route {
@@ -39,11 +41,13 @@ pub fn decide<'p>(plans: impl Iterator<Item = (&'p Plan, bool)>, situation: Situ
     if situation.unusual {
         return primary("settings of the session change how SQL is read");
     }
-    let mut found = None;
+    let (mut found, mut count, mut may_write) = (None, 0, false);
     for (plan, learnt) in plans {
+        count += plan.statements.max(1);
+        may_write |= plan.may_write;
         let route = match plan.hint.as_deref() {
             Some("primary") => return primary("the statement asks for the primary"),
-            Some("replica") => replica("the statement asks for a replica"),
+            Some("replica") => replica(ASKED),
             _ if learnt => return primary("a replica refused it before"),
             _ => match begins(plan) {
                 Some(Some(true)) => replica("the transaction is read only"),
@@ -54,6 +58,10 @@ pub fn decide<'p>(plans: impl Iterator<Item = (&'p Plan, bool)>, situation: Situ
             },
         };
         found = Some(route);
+    }
+    if may_write && count > 1 && found.is_some_and(|route| route.reason != ASKED) {
+        // A replica could refuse one of several only after the answers to others were passed on.
+        return primary("one of several statements may write");
     }
     found.unwrap_or(primary("nothing says where"))
 }
@@ -74,7 +82,7 @@ mod tests {
     const USUAL: Situation = Situation { split: true, reads_only: false, unusual: false };
 
     fn plan(access: Access, effects: Vec<Effect>, hint: Option<&str>) -> Plan {
-        Plan { access, effects, hint: hint.map(str::to_owned), ..Plan::doubtful("test") }
+        Plan { access, effects, hint: hint.map(str::to_owned), may_write: false, ..Plan::doubtful("test") }
     }
 
     fn role(plans: &[Plan], situation: Situation) -> Role {
@@ -102,6 +110,17 @@ mod tests {
         assert_eq!(role(&[begin(Some(true))], USUAL), Role::Replica);
         assert_eq!(role(&[begin(None)], reads_only), Role::Replica);
         assert_eq!(role(&[begin(Some(false))], reads_only), Role::Primary);
+    }
+
+    #[test]
+    fn of_several_none_may_be_refused() {
+        let known = plan(Access::Read, vec![], None);
+        let unknown = Plan { may_write: true, ..known.clone() };
+        assert_eq!(role(std::slice::from_ref(&unknown), USUAL), Role::Replica);
+        assert_eq!(role(&[known.clone(), known.clone()], USUAL), Role::Replica);
+        assert_eq!(role(&[known.clone(), unknown.clone()], USUAL), Role::Primary);
+        assert_eq!(role(&[Plan { statements: 2, ..unknown.clone() }], USUAL), Role::Primary);
+        assert_eq!(role(&[known, Plan { hint: Some("replica".into()), ..unknown }], USUAL), Role::Replica);
     }
 
     #[test]

@@ -47,6 +47,8 @@ pub struct Session {
     pub status: u8,
     /// Its transaction went down with its server; it has to be told at the next statement, and to roll back.
     pub lost: bool,
+    /// It has not been told of that yet.
+    pub untold: bool,
     /// Why it keeps its connection after the transaction.
     pub pins: Vec<String>,
     pub statements: HashMap<Box<[u8]>, Arc<Statement>>,
@@ -76,6 +78,7 @@ impl Session {
             tell: false,
             status: IDLE,
             lost: false,
+            untold: false,
             pins,
             statements: HashMap::new(),
             unnamed: None,
@@ -341,6 +344,7 @@ impl Session {
     pub fn end_transaction(&mut self) {
         self.lose_transaction();
         self.lost = false;
+        self.untold = false;
         self.status = IDLE;
     }
 }

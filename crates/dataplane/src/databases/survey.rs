@@ -286,6 +286,11 @@ impl<'u> Survey<'u> {
             })
     }
 
+    /// Whether it ends a transaction by making it last.
+    pub fn commits(&self) -> bool {
+        self.effects().any(|effect| matches!(effect, Effect::Commit {} | Effect::PrepareTransaction {}))
+    }
+
     /// Whether something in it reads as far as its text shows, and may write all the same.
     pub fn may_write(&self) -> bool {
         self.executes && self.runs.iter().filter_map(|entry| entry.plan()).any(|plan| plan.may_write)
