@@ -75,6 +75,16 @@ class Cluster:
         if self.plane is not None:
             self.plane.apply(self._snapshot())
 
+    def set_reads(self, **reads: Any) -> None:
+        """Other settings of its reads, from now on."""
+
+        async def change() -> None:
+            group = self.service.groups[NAME]
+            group.settings = replace(group.settings, reads=replace(Reads(), **reads))
+            self._publish()
+
+        self.call(change())
+
     @property
     def dsn(self) -> str:
         """Through the gateway."""

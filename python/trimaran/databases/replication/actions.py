@@ -13,6 +13,7 @@ from .line import looked_at
 from .nodes import ForeignNode, Node, OwnNode, Report, refuse_writes
 
 _LET_GO_S = 2.0
+_COURTESY_S = 0.2
 
 
 class Actions:
@@ -41,7 +42,8 @@ class Actions:
         await asyncio.gather(*(self._let_go(replica) for replica in replicas))
         # Not cancelled when it hangs: its own limits end it.
         asked.add_done_callback(looked_at)
-        done, _ = await asyncio.wait({asked}, timeout=_LET_GO_S)
+        # One that does not answer anyway is not waited for: its replicas have let go of it.
+        done, _ = await asyncio.wait({asked}, timeout=_COURTESY_S if node.trouble else _LET_GO_S)
         error = asked.exception() if done else None
         if error is not None or not done:
             self._report(f"{name} could not be asked to take no writes: {error or 'it does not answer'}")

@@ -85,6 +85,7 @@ class Loop:
     async def run(self) -> None:
         """Goes on until it is cancelled."""
         while True:
+            began = time.monotonic()
             try:
                 async with self.exclusive:
                     settled = await self.step()
@@ -97,7 +98,8 @@ class Loop:
             if settled:
                 # Not wait_for: in Python 3.11 it can swallow a cancellation that comes together with the event.
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(self._interval_s):
+                    # A round that has waited for a node in vain is followed by the next at once.
+                    async with asyncio.timeout(max(self._interval_s - (time.monotonic() - began), 0.001)):
                         await self._wake.wait()
             else:
                 await asyncio.sleep(_SOON_S)
