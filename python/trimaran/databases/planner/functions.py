@@ -117,36 +117,35 @@ _PREFIXES = (
     "txid_",
 )
 
-_READING = frozenset(
-    """
-    abs acos age any_value area array_agg array_append array_cat array_dims array_length array_lower array_ndims
-    array_position array_positions array_prepend array_remove array_replace array_sample array_shuffle array_to_json
-    array_to_string array_upper ascii asin atan atan2 avg bit_and bit_count bit_length bit_or bit_xor bool_and bool_or
-    broadcast btrim cardinality cbrt ceil ceiling center char_length character_length chr circle clock_timestamp
-    col_description concat concat_ws convert convert_from convert_to corr cos cosh cot count covar_pop covar_samp crc32
-    crc32c cume_dist current_database current_schema current_schemas current_setting date_add date_bin date_part
-    date_subtract date_trunc decode degrees dense_rank diameter div encode enum_first enum_last enum_range erf erfc every
-    exp extract factorial family first_value floor format format_type gamma gcd gen_random_uuid generate_series
-    generate_subscripts get_bit get_byte grouping has_column_privilege has_database_privilege has_function_privilege
-    has_schema_privilege has_sequence_privilege has_table_privilege has_type_privilege height host hostmask initcap
-    inet_client_addr inet_client_port inet_merge inet_same_family isclosed isempty isfinite isopen justify_days justify_hours
-    justify_interval lag last_value lcm lead least left length lgamma line ln log log10 lower lower_inc lower_inf lpad
-    lseg ltrim macaddr8_set7bit make_date make_interval make_time make_timestamp make_timestamptz masklen max md5 min
-    min_scale mod mode multirange netmask network normalize now nth_value ntile num_nonnulls num_nulls numnode
-    obj_description octet_length overlaps overlay parse_ident path percent_rank percentile_cont percentile_disc
-    phraseto_tsquery pi plainto_tsquery point polygon popen position power querytree quote_ident quote_literal
-    quote_nullable radians radius random random_normal range_agg range_intersect_agg range_merge rank regr_avgx regr_avgy
-    regr_count regr_intercept regr_r2 regr_slope regr_sxx regr_sxy regr_syy repeat replace reverse right round row_number
-    row_to_json rpad rtrim scale session_user setweight sha224 sha256 sha384 sha512 shobj_description sign sin sinh slope
-    split_part sqrt starts_with statement_timestamp stddev stddev_pop stddev_samp string_agg string_to_array
-    string_to_table strip strpos substr substring sum tan tanh text timeofday timezone to_ascii to_char to_date to_hex to_json
-    to_jsonb to_number to_oct to_bin to_regclass to_regtype to_timestamp to_tsquery to_tsvector transaction_timestamp
-    translate trim trim_array trim_scale trunc ts_delete ts_filter ts_headline ts_rank ts_rank_cd ts_rewrite
-    tsquery_phrase tsvector_to_array array_to_tsvector unicode_assigned unistr unnest upper upper_inc upper_inf uuid_extract_timestamp
-    uuid_extract_version uuidv4 uuidv7 var_pop var_samp variance version websearch_to_tsquery width width_bucket
-    xmlagg xmlcomment xmlconcat xmlelement xmlforest xpath xpath_exists
-    """.split()
-)
+_READING_NAMES = """
+abs acos age any_value area array_agg array_append array_cat array_dims array_length array_lower array_ndims
+array_position array_positions array_prepend array_remove array_replace array_sample array_shuffle array_to_json
+array_to_string array_upper ascii asin atan atan2 avg bit_and bit_count bit_length bit_or bit_xor bool_and bool_or
+broadcast btrim cardinality cbrt ceil ceiling center char_length character_length chr circle clock_timestamp
+col_description concat concat_ws convert convert_from convert_to corr cos cosh cot count covar_pop covar_samp crc32
+crc32c cume_dist current_database current_schema current_schemas current_setting date_add date_bin date_part
+date_subtract date_trunc decode degrees dense_rank diameter div encode enum_first enum_last enum_range erf erfc every
+exp extract factorial family first_value floor format format_type gamma gcd gen_random_uuid generate_series
+generate_subscripts get_bit get_byte grouping has_column_privilege has_database_privilege has_function_privilege
+has_schema_privilege has_sequence_privilege has_table_privilege has_type_privilege height host hostmask initcap
+inet_client_addr inet_client_port inet_merge inet_same_family isclosed isempty isfinite isopen justify_days justify_hours
+justify_interval lag last_value lcm lead least left length lgamma line ln log log10 lower lower_inc lower_inf lpad
+lseg ltrim macaddr8_set7bit make_date make_interval make_time make_timestamp make_timestamptz masklen max md5 min
+min_scale mod mode multirange netmask network normalize now nth_value ntile num_nonnulls num_nulls numnode
+obj_description octet_length overlaps overlay parse_ident path percent_rank percentile_cont percentile_disc
+phraseto_tsquery pi plainto_tsquery point polygon popen position power querytree quote_ident quote_literal
+quote_nullable radians radius random random_normal range_agg range_intersect_agg range_merge rank regr_avgx regr_avgy
+regr_count regr_intercept regr_r2 regr_slope regr_sxx regr_sxy regr_syy repeat replace reverse right round row_number
+row_to_json rpad rtrim scale session_user setweight sha224 sha256 sha384 sha512 shobj_description sign sin sinh slope
+split_part sqrt starts_with statement_timestamp stddev stddev_pop stddev_samp string_agg string_to_array
+string_to_table strip strpos substr substring sum tan tanh text timeofday timezone to_ascii to_char to_date to_hex to_json
+to_jsonb to_number to_oct to_bin to_regclass to_regtype to_timestamp to_tsquery to_tsvector transaction_timestamp
+translate trim trim_array trim_scale trunc ts_delete ts_filter ts_headline ts_rank ts_rank_cd ts_rewrite
+tsquery_phrase tsvector_to_array array_to_tsvector unicode_assigned unistr unnest upper upper_inc upper_inf uuid_extract_timestamp
+uuid_extract_version uuidv4 uuidv7 var_pop var_samp variance version websearch_to_tsquery width width_bucket
+xmlagg xmlcomment xmlconcat xmlelement xmlforest xpath xpath_exists
+"""
+_READING = frozenset(_READING_NAMES.split())
 _READING_PREFIXES = ("json_", "jsonb_", "regexp_", "pg_get_", "pg_table_is_", "pg_type_is_", "pg_size_", "pg_typeof")
 
 _EXTENSION_PREFIXES = ("dblink", "pg_stat_", "postgres_fdw_", "pg_prewarm", "set_limit", "show_limit")
