@@ -7,7 +7,7 @@ PYTHON ?= python3
 CORE := python/trimaran/_core.abi3.so
 RUST_SOURCES := $(shell find crates -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock
 
-.PHONY: run test rust-test python-test lint types fuzz bench bench-quick bench-databases docs clean help
+.PHONY: run test rust-test python-test lint types fuzz bench bench-quick bench-databases compat docs clean help
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -45,6 +45,9 @@ bench-quick: $(CORE) $(VENV)/peers ## a small choice of the same, about two minu
 
 bench-databases: $(CORE) ## the PostgreSQL gateway against PgBouncer, by pgbench: about a quarter of an hour (BENCH=--quick)
 	$(BIN)/python -m benchmarks.databases.pgbench $(BENCH)
+
+compat: $(CORE) ## Django's own tests of its database layer, through the gateway and directly (half an hour)
+	$(BIN)/python -m tests.compatibility django
 
 docs: $(CORE) ## the pages that are made from the declarations
 	$(BIN)/python -m trimaran.config.reference docs

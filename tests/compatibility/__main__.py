@@ -1,4 +1,4 @@
-"""`python -m tests.compatibility django|psycopg [what...]`: both runs, and what differs. Ends with 1 if something does."""
+"""`python -m tests.compatibility django|psycopg|sqlalchemy [what...]`: both runs, and what differs. Ends with 1 if something does."""
 
 from __future__ import annotations
 
@@ -9,24 +9,26 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.compatibility import suites
-from tests.support.gateways import BUILDER, BUILDER_PASSWORD, remove, start_gateway, start_node, superuser
+from tests.support.gateways import builder_of, empty_database, remove, start_gateway, start_node, superuser
 
 
 def main() -> int:
     """Run a suite through a gateway of its own and directly."""
     parser = argparse.ArgumentParser(prog="python -m tests.compatibility", description=__doc__)
-    parser.add_argument("suite", choices=("django", "psycopg"))
-    parser.add_argument("what", nargs="*", help="Django's applications or psycopg's test files; all if none is named")
+    parser.add_argument("suite", choices=("django", "psycopg", "sqlalchemy"))
+    parser.add_argument(
+        "what", nargs="*", help="Django's applications, psycopg's test files or one driver of SQLAlchemy"
+    )
     parser.add_argument("--source", type=Path, help="a checkout of psycopg, of the version that is installed")
     parser.add_argument("--output", type=Path, help="a directory for both runs' whole outputs")
     parser.add_argument("--only", choices=("direct", "gateway"), help="not both runs")
     parser.add_argument("--server-side", action="store_true", help="Django with parameters bound by the server")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     state = Path(tempfile.mkdtemp(prefix="trimaran-compatibility-"))
     node = start_node(state)
     gateway = start_gateway(node, connections_max=20)
     try:
-        builder = f"postgresql://{BUILDER}:{BUILDER_PASSWORD.replace(' ', '%20')}@{node.address}/postgres"
+        builder = builder_of(node)
         run: Callable[[str], suites.Result]
         if arguments.suite == "django":
             direct, applications = builder, arguments.what or suites.DJANGO_DATABASE
@@ -34,6 +36,11 @@ def main() -> int:
 
             def run(dsn: str) -> suites.Result:
                 return suites.django(dsn, applications, state / "work", options=options)
+        elif arguments.suite == "sqlalchemy":
+            direct, driver = empty_database(builder, "sqlalchemy"), (arguments.what or ["psycopg"])[0]
+
+            def run(dsn: str) -> suites.Result:
+                return suites.sqlalchemy(dsn, driver, state / "work")
         else:
             if arguments.source is None:
                 parser.error("psycopg's tests are in no package: --source names a checkout")

@@ -211,6 +211,27 @@ def psycopg(dsn: str, source: Path, selection: Sequence[str] = ()) -> Result:
     return _of_pytest(done.stdout)
 
 
+def sqlalchemy(dsn: str, driver: str, work: Path) -> Result:
+    """SQLAlchemy's suite for dialects, which is in its package. The database must have nothing in it."""
+    work.mkdir(parents=True, exist_ok=True)
+    (work / "conftest.py").write_text("from sqlalchemy.testing.plugin.pytestplugin import *\n")
+    (work / "test_suite.py").write_text("from sqlalchemy.testing.suite import *\n")
+    (work / "setup.cfg").write_text(
+        "[sqla_testing]\nrequirement_cls = sqlalchemy.testing.requirements:SuiteRequirements\nprofile_file = profiles.txt\n"
+    )
+    address = dsn.replace("postgresql://", f"postgresql+{driver}://")
+    options = ["-q", "-rfE", "-p", "no:cacheprovider", "--timeout=120", "--dburi", address]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, "test_suite.py"],
+        cwd=work,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=3600,
+    )
+    return _of_pytest(done.stdout)
+
+
 def _of_pytest(output: str) -> Result:
     counts = {kind: int(count) for count, kind in re.findall(r"(\d+) (passed|failed|skipped|errors?)", output[-600:])}
     if not counts:

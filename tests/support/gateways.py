@@ -7,7 +7,7 @@ import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import psycopg
 from trimaran._core import DataPlane
@@ -105,3 +105,18 @@ def start_node(state: Path) -> EmbeddedNode:
     with psycopg.connect(superuser(started), autocommit=True) as connection:
         connection.execute(f"CREATE ROLE {BUILDER} LOGIN CREATEDB PASSWORD '{BUILDER_PASSWORD}'")
     return started
+
+
+def builder_of(of: EmbeddedNode) -> str:
+    """The address of a node for the role that makes databases."""
+    return f"postgresql://{BUILDER}:{quote(BUILDER_PASSWORD)}@{of.address}/postgres"
+
+
+def empty_database(dsn: str, name: str) -> str:
+    """Makes a database with a second schema, as SQLAlchemy's suite wants it, and tells its address."""
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    made = dsn.rpartition("/")[0] + f"/{name}"
+    with psycopg.connect(made, autocommit=True) as connection:
+        connection.execute("CREATE SCHEMA test_schema")
+    return made

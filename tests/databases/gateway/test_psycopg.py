@@ -149,7 +149,7 @@ def test_a_pipeline_within_a_transaction(connection: Connection, table: str) -> 
             connection.execute(f"DELETE FROM {table} WHERE id = %s", [2])
         count = connection.execute(f"SELECT count(*) FROM {table}").fetchone()
     assert count == (998,)
-    with pytest.raises(errors.UndefinedColumn), connection.pipeline(), connection.transaction():
+    with pytest.raises(errors.UndefinedColumn), connection.pipeline(), connection.transaction():  # noqa: PT012 - what raises is the block's end
         connection.execute(f"DELETE FROM {table}")
         connection.execute(f"SELECT none_such FROM {table}")
     assert value(connection, f"SELECT count(*) FROM {table}") == 998
@@ -207,10 +207,10 @@ def test_copy_both_ways(connection: Connection, table: str) -> None:
 
 def test_copies_that_fail_on_either_side(connection: Connection, table: str) -> None:
     with connection.cursor() as cursor:
-        with pytest.raises(errors.UniqueViolation), cursor.copy(f"COPY {table} FROM STDIN") as copy:
+        with pytest.raises(errors.UniqueViolation), cursor.copy(f"COPY {table} FROM STDIN") as copy:  # noqa: PT012 - what raises is the block's end
             for number in range(100_000):
                 copy.write_row((number, "again"))
-        with pytest.raises(ZeroDivisionError), cursor.copy(f"COPY {table} FROM STDIN") as copy:
+        with pytest.raises(ZeroDivisionError), cursor.copy(f"COPY {table} FROM STDIN") as copy:  # noqa: PT012 - what raises is the block's end
             copy.write_row((5000, "x"))
             raise ZeroDivisionError
         with pytest.raises(errors.UndefinedTable), cursor.copy("COPY none_such FROM STDIN"):

@@ -8,8 +8,9 @@ from uuid import uuid4
 import psycopg
 import pytest
 from psycopg import ClientCursor, errors, sql
+from trimaran.databases.postgres import EmbeddedNode
 
-from tests.support.gateways import Gateway, superuser
+from tests.support.gateways import Gateway, start_gateway, superuser
 
 Connection = psycopg.Connection
 
@@ -180,7 +181,7 @@ def test_definitions_are_seen_by_statements_prepared_after_them(dsn: str) -> Non
             session = stack.enter_context(psycopg.connect(dsn, autocommit=True))
             assert session.execute(f"SELECT * FROM {table}", prepare=True).fetchone() == ("1",)
         # One that keeps what it has prepared is told so, as PostgreSQL does.
-        with pytest.raises(errors.FeatureNotSupported, match="cached plan"):
+        with pytest.raises(errors.FeatureNotSupported, match="cached plan"):  # noqa: PT012 - what raises is the block's end
             for other in others:
                 other.execute(f"SELECT * FROM {table}", prepare=True)
         first.execute(f"DROP TABLE {table}")
@@ -236,3 +237,50 @@ def test_statements_of_others_outlive_a_deallocate_all(gateway: Gateway) -> None
             with contextlib.suppress(errors.DivisionByZero):
                 rude.execute("DEALLOCATE ALL; SELECT 1 / 0")
             rude.pgconn.exec_params(b"DEALLOCATE ALL", None)
+
+
+def test_roles_hold(gateway: Gateway) -> None:
+    """Settings that only a superuser may make are made before the session becomes another role."""
+    for dsn in (superuser(gateway.node), gateway.through(superuser(gateway.node))):
+        with contextlib.ExitStack() as stack:
+            sessions = [stack.enter_context(psycopg.connect(dsn, autocommit=True)) for _ in range(4)]
+            for number, session in enumerate(sessions):
+                session.execute("SET session_replication_role = replica")
+                session.execute(f"SET work_mem = '{number + 5}MB'")
+                session.execute(f"SET ROLE {('app', 'builder')[number % 2]}")
+            for _ in range(5):
+                for number, session in enumerate(sessions):
+                    row = session.execute("SELECT current_user, current_setting('work_mem')").fetchone()
+                    assert row == (("app", "builder")[number % 2], f"{number + 5}MB")
+            for session in sessions:
+                session.execute("RESET ROLE")
+                assert session.execute("SELECT current_user").fetchone() == ("trimaran",)
+
+
+def test_settings_of_a_batch_that_fails_after_a_flush_are_undone(gateway: Gateway) -> None:
+    for dsn in (gateway.direct, gateway.dsn):
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            with pytest.raises(errors.DivisionByZero), connection.pipeline():  # noqa: PT012 - what raises is the block's end
+                connection.execute("SELECT set_config('work_mem', '8MB', false)").fetchone()
+                connection.execute("SELECT 1 / 0")
+            for _ in range(3):
+                assert show(connection, "work_mem") == "4MB"
+
+
+def test_long_statements_do_not_keep_their_connection(primary: EmbeddedNode) -> None:
+    """Two sessions on one server connection; a client that writes its values into its statements has very long ones."""
+    one = start_gateway(primary, connections_max=1, checkout_timeout_ms=2000)
+    try:
+        with psycopg.connect(one.dsn, autocommit=True) as first, psycopg.connect(one.dsn, autocommit=True) as second:
+            first.execute("CREATE TABLE long (n int, text text)")
+            cursor = ClientCursor(first)
+            cursor.execute("INSERT INTO long VALUES (1, %s)", ["x'\\" * 500_000])
+            second.execute("SELECT 1")
+            row_values = sql.SQL(",").join(sql.SQL("({}, {})").format(n, f"text {n}") for n in range(100_000))
+            cursor.execute(sql.SQL("INSERT INTO long VALUES {}").format(row_values))
+            second.execute("SELECT 1")
+            counted = first.execute("SELECT count(*), max(length(text)) FROM long").fetchone()
+            assert counted == (100_001, 1_500_000)
+            second.execute("DROP TABLE long")
+    finally:
+        one.stop()

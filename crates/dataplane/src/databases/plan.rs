@@ -5,7 +5,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasherDefault, DefaultHasher};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
@@ -20,8 +20,12 @@ use super::lexer;
 const PLANS_MAX: usize = 20_000;
 /// Statements that wait for the planner.
 const WANTED_MAX: usize = 1_000;
+/// Bytes of their texts.
+const WANTED_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// A longer statement is not planned: it goes to the primary, as everything doubtful does.
-pub const TEXT_MAX: usize = 64 * 1024;
+const TEXT_MAX: usize = 16 * 1024 * 1024;
+/// Of longer texts only the beginning is kept, of longer keys a digest.
+const KEPT_MAX: usize = 2 * 1024;
 /// Statements shown to people.
 const SHOWN_MAX: usize = 1_000;
 /// How long the first execution of a statement waits for its plan.
@@ -170,8 +174,10 @@ pub enum Lesson {
 #[derive(Debug)]
 pub struct Entry {
     id: u64,
-    /// The first text that had this key.
+    /// The first text that had this key; its beginning, where it is long.
     pub text: Box<str>,
+    /// Hash of the whole of it.
+    text_hash: u64,
     plan: OnceLock<Plan>,
     ready: Notify,
     /// What a replica has refused it for: a `Lesson`, or zero.
@@ -251,13 +257,20 @@ impl Plans {
     /// Statements that were not understood do not share an entry, whatever their keys.
     pub fn entry(&self, key: &[u8], text: &str) -> Arc<Entry> {
         let entry = self.of_key(key, text);
-        if entry.plan().is_some_and(|plan| plan.doubtful) && *entry.text != *text {
+        if entry.plan().is_some_and(|plan| plan.doubtful) && entry.text_hash != hash(text) {
             return self.of_key(&lexer::whole(text.as_bytes()), text);
         }
         entry
     }
 
     fn of_key(&self, key: &[u8], text: &str) -> Arc<Entry> {
+        let digest;
+        let key = if key.len() > KEPT_MAX {
+            digest = digest_of(key);
+            &digest[..]
+        } else {
+            key
+        };
         {
             let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
             if let Some(entry) = known.young.get(key) {
@@ -278,7 +291,7 @@ impl Plans {
         known.young.insert(key.into(), Arc::clone(&entry));
         drop(known);
         if is_new {
-            self.queue.want(&entry);
+            self.queue.want(&entry, text);
         }
         entry
     }
@@ -317,7 +330,9 @@ pub struct Queue {
 
 #[derive(Debug, Default)]
 struct Wanted {
-    waiting: VecDeque<Arc<Entry>>,
+    waiting: VecDeque<(Arc<Entry>, String)>,
+    /// Of the texts that wait.
+    bytes: usize,
     /// Given to the planner, by id.
     given: HashMap<u64, Arc<Entry>>,
 }
@@ -326,7 +341,8 @@ impl Queue {
     fn make(&self, text: &str) -> Entry {
         Entry {
             id: self.next_id.fetch_add(1, Ordering::Relaxed),
-            text: text.into(),
+            text: beginning(text).into(),
+            text_hash: hash(text),
             plan: OnceLock::new(),
             ready: Notify::new(),
             learnt: AtomicU8::new(0),
@@ -334,14 +350,16 @@ impl Queue {
         }
     }
 
-    fn want(&self, entry: &Arc<Entry>) {
+    fn want(&self, entry: &Arc<Entry>, text: &str) {
         let mut wanted = self.lock();
-        if wanted.waiting.len() >= WANTED_MAX || entry.text.len() > TEXT_MAX {
+        let is_full = wanted.waiting.len() >= WANTED_MAX || wanted.bytes + text.len() > WANTED_BYTES_MAX;
+        if is_full || text.len() > TEXT_MAX {
             // Whoever asks for it gets it at once; it is kept as it is until it is forgotten.
             let _ = entry.plan.set(Plan::doubtful("the planner has too much to do, or the statement is too long"));
             return;
         }
-        wanted.waiting.push_back(Arc::clone(entry));
+        wanted.bytes += text.len();
+        wanted.waiting.push_back((Arc::clone(entry), text.to_owned()));
         self.asked.notify_one();
     }
 
@@ -350,10 +368,16 @@ impl Queue {
         let wanted = self.lock();
         let found = self.asked.wait_timeout_while(wanted, wait, |wanted| wanted.waiting.is_empty());
         let (mut wanted, _) = found.unwrap_or_else(PoisonError::into_inner);
-        let taken: Vec<_> = wanted.waiting.drain(..).collect();
-        let told = taken.iter().map(|entry| (entry.id, entry.text.to_string())).collect();
-        wanted.given.extend(taken.into_iter().map(|entry| (entry.id, entry)));
-        told
+        let Wanted { waiting, bytes, given } = &mut *wanted;
+        *bytes = 0;
+        waiting
+            .drain(..)
+            .map(|(entry, text)| {
+                let id = entry.id;
+                given.insert(id, entry);
+                (id, text)
+            })
+            .collect()
     }
 
     /// The planner's answer, as JSON. The error says what is wrong with it.
@@ -373,6 +397,22 @@ impl Queue {
     fn lock(&self) -> MutexGuard<'_, Wanted> {
         self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn beginning(text: &str) -> &str {
+    let end = (0..=KEPT_MAX.min(text.len())).rev().find(|at| text.is_char_boundary(*at));
+    &text[..end.unwrap_or(0)]
+}
+
+fn hash(text: &str) -> u64 {
+    BuildHasherDefault::<DefaultHasher>::default().hash_one(text)
+}
+
+/// Stands for a long key. No key begins with this byte by itself.
+fn digest_of(key: &[u8]) -> Vec<u8> {
+    let mut digest = vec![0x03];
+    digest.extend_from_slice(ring::digest::digest(&ring::digest::SHA256, key).as_ref());
+    digest
 }
 
 #[cfg(test)]
@@ -425,5 +465,20 @@ mod tests {
         assert!(plans.all().len() <= PLANS_MAX);
         assert!(Arc::ptr_eq(&kept, &plans.entry(b"kept", "kept")));
         assert!(queue.lock().waiting.len() <= WANTED_MAX);
+    }
+
+    #[test]
+    fn long_texts_are_planned_whole_and_not_kept() {
+        let (plans, queue) = plans();
+        let long = format!("select '{}'", "ä".repeat(100_000));
+        let entry = plans.entry(&lexer::whole(long.as_bytes()), &long);
+        assert!(entry.text.len() <= KEPT_MAX && long.starts_with(&*entry.text));
+        assert_eq!(queue.wanted_within(Duration::ZERO), [(0, long.clone())]);
+        assert!(Arc::ptr_eq(&entry, &plans.entry(&lexer::whole(long.as_bytes()), &long)));
+        for number in 0..20 {
+            let text = format!("{number} {}", "x".repeat(TEXT_MAX / 2));
+            plans.entry(&lexer::whole(text.as_bytes()), &text);
+        }
+        assert!(queue.lock().bytes <= WANTED_BYTES_MAX);
     }
 }

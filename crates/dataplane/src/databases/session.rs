@@ -134,6 +134,7 @@ impl Session {
                 group.statements.note_definition();
             }
             let Some(status) = status else {
+                self.before.get_or_insert(at_start);
                 self.dirty |= writes(survey);
                 self.guard = Some(guard);
                 return;
@@ -218,8 +219,11 @@ impl Session {
                 connection.unnamed = None;
             }
             Effect::Deallocate { name: None } => self.statements.clear(),
-            Effect::Commit {} if self.status == IN_TRANSACTION => {
-                self.before = Some(self.settings.clone());
+            // Of a batch that was flushed since it began, the status is not known yet.
+            Effect::Commit {} if self.status != FAILED => {
+                if let Some(before) = &mut self.before {
+                    before.clone_from(&self.settings);
+                }
                 self.savepoints.clear();
             }
             Effect::Commit {} | Effect::Rollback {} => {
@@ -322,7 +326,7 @@ impl Session {
             }
             if was == IDLE {
                 // What was set in the same unit before BEGIN belongs to the transaction too.
-                self.before = Some(at_start);
+                self.before.get_or_insert(at_start);
             }
             self.dirty |= writes(survey);
         }

@@ -10,6 +10,13 @@ use std::sync::Arc;
 /// Settings of one session. A session that sets more than this keeps its server connection instead.
 pub const SETTINGS_MAX: usize = 100;
 
+/// Settings that say as whom the session acts, in the order in which they are made.
+const WHO: [&str; 2] = ["session_authorization", "role"];
+
+fn is_who(name: &str) -> bool {
+    WHO.contains(&name)
+}
+
 #[derive(Debug, Clone, Default)]
 pub struct Settings {
     /// Statements by lower-case name. Shared with the connections that are in this state.
@@ -63,17 +70,24 @@ impl Settings {
     /// The SQL that brings a connection from the state `from` to this one.
     pub fn since(&self, from: &Self) -> String {
         let mut sql = String::new();
-        for name in from.statements.keys().filter(|name| !self.statements.contains_key(*name)) {
+        let differs = |name: &str| from.get(name) != self.get(name);
+        // Whoever the session has become may not be allowed to make the other settings; so they are left first, and taken
+        // on last. A new authorization resets the role.
+        let is_other = WHO.iter().any(|name| differs(name));
+        for name in WHO.iter().rev().filter(|name| is_other && from.get(name).is_some()) {
+            sql.push_str(if *name == "role" { "RESET ROLE;" } else { "RESET SESSION AUTHORIZATION;" });
+        }
+        for name in from.statements.keys().filter(|name| !self.statements.contains_key(*name) && !is_who(name)) {
             sql.push_str("RESET ");
             quote_name(&mut sql, name);
             sql.push(';');
         }
-        for (name, statement) in self.statements.iter() {
-            if from.statements.get(name) != Some(statement) {
-                sql.push_str(statement.trim_end().trim_end_matches(';'));
-                // A comment at the statement's end must not swallow what follows.
-                sql.push_str("\n;");
-            }
+        let others = self.statements.iter().filter(|(name, _)| !is_who(name) && differs(name)).map(|(_, sql)| &**sql);
+        let who = WHO.iter().filter(|_| is_other).filter_map(|name| self.get(name));
+        for statement in others.chain(who) {
+            sql.push_str(statement.trim_end().trim_end_matches(';'));
+            // A comment at the statement's end must not swallow what follows.
+            sql.push_str("\n;");
         }
         sql
     }
@@ -117,6 +131,24 @@ mod tests {
         assert_eq!(to.since(&from), "RESET \"timezone\";SET search_path TO a, b -- mine\n;");
         assert!(!to.is_same(&from));
         assert_eq!(to.since(&to.clone()), "");
+    }
+
+    #[test]
+    fn the_role_is_left_first_and_taken_on_last() {
+        let (mut from, mut to) = (Settings::default(), Settings::default());
+        from.set("role", "SET ROLE a");
+        from.set("statement_timeout", "SET statement_timeout = 1");
+        to.set("role", "SET ROLE b");
+        to.set("session_authorization", "SET SESSION AUTHORIZATION c");
+        to.set("work_mem", "SET work_mem = 1000");
+        assert_eq!(
+            to.since(&from),
+            "RESET ROLE;RESET \"statement_timeout\";SET work_mem = 1000\n;SET SESSION AUTHORIZATION c\n;SET ROLE b\n;"
+        );
+        from.set("work_mem", "SET work_mem = 1000");
+        from.set("session_authorization", "SET SESSION AUTHORIZATION c");
+        from.set("role", "SET ROLE b");
+        assert_eq!(to.since(&from), "RESET \"statement_timeout\";");
     }
 
     #[test]

@@ -62,6 +62,9 @@ pub struct Survey<'u> {
     /// The text of a simple query.
     pub query: Option<Cow<'u, str>>,
     parses: usize,
+    /// Names that come and that go.
+    defined: usize,
+    forgotten: usize,
     /// Messages that prepare a DEALLOCATE: the places of the step and of the change of names that follows, and the plan's entry.
     deallocations: Vec<(usize, usize, Arc<Entry>)>,
 }
@@ -138,10 +141,11 @@ impl<'u> Survey<'u> {
         if self.find(parse.name, session).is_some() {
             let name = String::from_utf8_lossy(parse.name);
             self.fail("42P05", format!("prepared statement \"{name}\" already exists"));
-        } else if session.statements.len() + self.changes.len() >= STATEMENTS_MAX {
+        } else if session.statements.len() + self.defined >= STATEMENTS_MAX + self.forgotten {
             self.fail("54000", format!("the session has {STATEMENTS_MAX} prepared statements already"));
         } else {
             let statement = group.statements.intern(parse.query, parse.types, session.meaning(group), &entry);
+            self.defined += 1;
             self.changes.push((self.parses, Change::Define(parse.name.into(), Arc::clone(&statement))));
             self.steps.push(Step::Parse(parse, statement));
         }
@@ -217,6 +221,7 @@ impl<'u> Survey<'u> {
         } else if target.kind == TargetKind::Statement {
             // It stays prepared on servers, where others may use it. Closing what does not exist is no error.
             if self.find(target.name, session).is_some() {
+                self.forgotten += 1;
                 self.changes.push((self.parses, Change::Forget(target.name.into())));
             }
             let mut answer = Vec::new();
