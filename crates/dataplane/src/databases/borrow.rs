@@ -163,7 +163,7 @@ async fn replica(group: &Group, session: &mut Session, avoid: &[Arc<Node>]) -> O
     let deadline = Instant::now() + Duration::from_millis(view.settings.reads.wait_ms);
     loop {
         let primary = view.primary()?;
-        let sample = primary.sample();
+        let sample = primary.sample_as_primary();
         let need = match view.settings.reads.causal {
             Causal::Off => Need::Position(0),
             Causal::Session => session.horizon.need(sample),

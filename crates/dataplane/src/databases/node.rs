@@ -56,6 +56,16 @@ impl Node {
         })
     }
 
+    /// Its position as the primary; nothing before it has answered as one. What a node had replayed before its promotion
+    /// need not hold everything that its predecessor had committed.
+    pub fn sample_as_primary(&self) -> Sample {
+        let sample = self.vitals.sample();
+        match sample.answer {
+            Some(answer) if !answer.in_recovery => Sample { begun_us: sample.begun_us, position: answer.position },
+            _ => Sample { begun_us: 0, position: 0 },
+        }
+    }
+
     pub fn epoch(&self) -> u64 {
         self.epoch.load(Ordering::Acquire)
     }

@@ -17,10 +17,11 @@ pub async fn of(session: &mut Session, group: &Group) -> u64 {
     loop {
         let view = group.view().clone();
         let Some(primary) = view.primary() else { return u64::MAX };
-        match session.horizon.need(primary.sample()) {
+        match session.horizon.need(primary.sample_as_primary()) {
             Need::Position(position) => return position,
             Need::SampleSince(since_us) => {
-                if !matches!(timeout_at(deadline, primary.vitals.begun_after(since_us)).await, Ok(Some(_))) {
+                let answer = timeout_at(deadline, primary.vitals.begun_after(since_us)).await;
+                if !matches!(answer, Ok(Some(answer)) if !answer.in_recovery) {
                     // Beyond what any replica has: who gets it reads from the primary.
                     return u64::MAX;
                 }
