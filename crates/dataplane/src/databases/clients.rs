@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::auth::scram::random_bytes;
 use super::connection::CancelTarget;
+use super::group::Group;
 use crate::request_id::random;
 
 #[derive(Debug)]
@@ -43,6 +44,14 @@ impl ClientEntry {
         self.kept_because.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// The same for somebody who is about to cancel what it does: the connection serves nobody after this session, whom the
+    /// request might still meet.
+    pub fn cancelled(&self) -> Option<Arc<CancelTarget>> {
+        let serving = self.serving.lock().unwrap_or_else(PoisonError::into_inner);
+        serving.as_ref().inspect(|target| target.is_cancelled.store(true, Ordering::Release));
+        serving.clone()
+    }
+
     pub fn serving(&self) -> Option<Arc<CancelTarget>> {
         self.serving.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -63,9 +72,50 @@ pub struct Newcomer<'n> {
 pub struct Clients {
     present: Mutex<HashMap<u32, Arc<ClientEntry>>>,
     count: AtomicUsize,
+    /// Connections that have not shown yet whose they are.
+    strangers: AtomicUsize,
+}
+
+/// Fewest connections that may be in their login at the same time.
+const STRANGERS_MIN: usize = 100;
+
+/// A connection in its login.
+#[derive(Debug)]
+pub struct Stranger<'c>(&'c AtomicUsize);
+
+impl Drop for Stranger<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A client that is counted until this is dropped.
+#[derive(Debug)]
+pub struct Presence {
+    group: Arc<Group>,
+    process: u32,
+}
+
+impl Presence {
+    pub fn new(group: &Arc<Group>, process: u32) -> Self {
+        Self { group: Arc::clone(group), process }
+    }
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        self.group.clients.leave(self.process);
+    }
 }
 
 impl Clients {
+    /// One more connection whose owner is not known yet, unless as many log in already as there may be clients.
+    pub fn meet(&self, most: usize) -> Option<Stranger<'_>> {
+        let stranger = Stranger(&self.strangers);
+        let before = self.strangers.fetch_add(1, Ordering::Relaxed);
+        (before < most.max(STRANGERS_MIN)).then_some(stranger)
+    }
+
     /// One more client, unless there are `most` already.
     pub fn enter(&self, newcomer: &Newcomer<'_>, most: usize) -> Option<Arc<ClientEntry>> {
         let mut present = self.lock();
@@ -92,7 +142,7 @@ impl Clients {
         Some(entry)
     }
 
-    pub fn leave(&self, process: u32) {
+    fn leave(&self, process: u32) {
         let mut present = self.lock();
         present.remove(&process);
         self.count.store(present.len(), Ordering::Relaxed);

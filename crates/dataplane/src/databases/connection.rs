@@ -1,8 +1,9 @@
 //! A connection to a PostgreSQL server, and what is known of the state that it is in.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::net::Shutdown;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Weak};
 
 use socket2::Socket;
@@ -51,6 +52,8 @@ pub struct CancelTarget {
     pub secret: Vec<u8>,
     /// That of the connection.
     pub epoch: u64,
+    /// A request to cancel may be on its way to it.
+    pub is_cancelled: AtomicBool,
     handle: Weak<Socket>,
 }
 
@@ -81,7 +84,14 @@ impl Connection {
             prepared: Prepared::default(),
             is_uncertain: false,
             unnamed: None,
-            target: Arc::new(CancelTarget { node, process, secret, epoch, handle: weak }),
+            target: Arc::new(CancelTarget {
+                node,
+                process,
+                secret,
+                epoch,
+                is_cancelled: AtomicBool::new(false),
+                handle: weak,
+            }),
             _handle: handle,
             born_us: now_us,
             idle_since_us: now_us,
@@ -156,6 +166,12 @@ impl Prepared {
         self.uses += 1;
         self.known.insert(id, self.uses);
         self.order.push_back((id, self.uses));
+        if self.order.len() > 4 * PREPARED_MAX {
+            // Most are of statements that are gone, as when preparing fails again and again.
+            self.order.retain(|(id, used)| self.known.get(id).is_some_and(|last| last >= used));
+            let mut seen = HashSet::new();
+            self.order.retain(|(id, _)| seen.insert(*id));
+        }
         if self.known.len() <= PREPARED_MAX {
             return None;
         }
@@ -195,5 +211,20 @@ mod tests {
         prepared.remove(2);
         assert_eq!(prepared.add(1_000_001), None);
         assert_eq!(prepared.add(1_000_002), Some(3));
+    }
+    #[test]
+    fn statements_that_cannot_be_prepared_leave_nothing() {
+        let mut prepared = Prepared::default();
+        assert_eq!(prepared.add(0), None);
+        for id in 1..100_000 {
+            assert_eq!(prepared.add(id), None);
+            prepared.remove(id);
+        }
+        assert!(prepared.order.len() <= 4 * PREPARED_MAX && prepared.has(0));
+        for id in 200_000..200_000 + PREPARED_MAX as u64 - 1 {
+            assert_eq!(prepared.add(id), None);
+        }
+        assert_eq!(prepared.add(300_000), Some(200_000), "0 was used since it was prepared");
+        assert!(prepared.has(0));
     }
 }

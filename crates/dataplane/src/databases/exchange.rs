@@ -29,6 +29,8 @@ pub enum Broken {
     },
     /// The server said what cannot be.
     Protocol,
+    /// The server refuses a setting of the session; nothing of the unit was sent.
+    Setting,
 }
 
 /// What became of a unit.
@@ -73,6 +75,8 @@ pub struct Exchange<'e> {
     /// COPY data and its end, for the server.
     copy: Vec<u8>,
     copied: usize,
+    /// The client has ended its COPY data.
+    copy_ended: bool,
     /// Nothing has to be held back any more.
     released: bool,
     /// The client was sent a part of it.
@@ -107,6 +111,7 @@ impl<'e> Exchange<'e> {
             passing: 0,
             copy: Vec::new(),
             copied: 0,
+            copy_ended: false,
             refused: None,
             leaving: false,
             unasked: false,
@@ -137,6 +142,12 @@ impl<'e> Exchange<'e> {
         }
     }
 
+    /// Whether all that has come without being asked was passed on, message by message, so that the client may be listened
+    /// to: what it asks is answered behind it.
+    pub fn is_at_rest(&self) -> bool {
+        self.pass == 0 && self.passing == 0 && self.out.is_empty()
+    }
+
     /// Whether the client was sent a part of the answer.
     pub fn was_seen(&self) -> bool {
         self.seen
@@ -150,7 +161,9 @@ impl<'e> Exchange<'e> {
     fn poll(&mut self, cx: &mut Context<'_>, request: Request<'_>) -> Poll<Result<Outcome, Broken>> {
         loop {
             let mut moved = self.poll_send(cx, request)?;
-            if self.is_answered() && self.sent == request.ours.len() + request.unit.len() {
+            // COPY data that the server has refused is sent to its end too: half a message would be taken for the next client's.
+            let is_sent = self.sent == request.ours.len() + request.unit.len() && self.copy.is_empty();
+            if self.is_answered() && is_sent {
                 self.released = true;
                 if let Poll::Ready(done) = self.poll_pass_on(cx) {
                     done?;
@@ -472,11 +485,12 @@ impl<'e> Exchange<'e> {
         }
         match arrived[0] {
             b'd' | b'H' => {}
-            // The Sync that came with the Execute was ignored by the server if it was in COPY by then; this one counts.
-            b'c' | b'f' | b'S' => {
-                if arrived[0] == b'S' || !self.expect.ends_with_sync() {
-                    self.expect.copying = false;
-                }
+            // The Sync that came with the Execute was ignored by the server if it was in COPY by then; one behind the end of
+            // the data counts.
+            b'S' => self.expect.copying &= !self.copy_ended,
+            b'c' | b'f' => {
+                self.copy_ended = true;
+                self.expect.copying &= self.expect.ends_with_sync();
             }
             _ => return Err(Broken::ClientGone),
         }
@@ -485,3 +499,6 @@ impl<'e> Exchange<'e> {
         Ok(length)
     }
 }
+
+#[cfg(test)]
+mod tests;

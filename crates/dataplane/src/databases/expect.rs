@@ -61,6 +61,8 @@ pub struct Expectations {
     pub own_failed: bool,
     /// What the server said then.
     pub own_error: Option<String>,
+    /// A COPY failed with a Sync behind it, which the server may not have come to: it may answer once more than it is asked.
+    pub is_uncertain: bool,
     /// The server waits for COPY data.
     pub copying: bool,
     /// Statements whose Parse was sent.
@@ -69,12 +71,15 @@ pub struct Expectations {
     pub prepared: Vec<u64>,
     /// How many of the client's Execute messages have succeeded.
     pub executed: usize,
-    /// How many of the client's own Parse messages have succeeded.
+    /// How many of the client's own Parse and Close messages have succeeded.
     pub parsed: usize,
+    /// Close messages of ours that were not answered: what they were to close is still prepared, if it is over.
+    pub closing: usize,
 }
 
 impl Expectations {
     pub fn push(&mut self, expect: Expect) {
+        self.closing += usize::from(expect == Expect::Close { own: true });
         match expect {
             Expect::Ready(bytes) if self.queue.is_empty() => self.give(&bytes),
             expect => self.queue.push_back(expect),
@@ -128,7 +133,11 @@ impl Expectations {
                 (true, true)
             }
             (Expect::Execute, b'D' | b'd' | b'c' | b'G' | b'H' | b'T') => (false, true),
-            (Expect::Close { own }, b'3') => (true, !own),
+            (Expect::Close { own }, b'3') => {
+                self.closing -= usize::from(*own);
+                self.parsed += usize::from(!own);
+                (true, !own)
+            }
             _ => return None,
         };
         if done {
@@ -146,8 +155,12 @@ impl Expectations {
             _ => None,
         };
         // Up to the Sync nothing is answered any more; answers of ours are not due either.
-        // A server that was in COPY has ignored the Sync that was sent with the Execute: it waits for another.
-        let end = if copied { None } else { self.queue.iter().position(|expect| matches!(expect, Expect::Sync)) };
+        // A server that was in COPY has ignored a Sync right behind the Execute: it waits for another. At any other message
+        // it has given the COPY up.
+        let behind = self.queue.iter().skip(1).find(|expect| !matches!(expect, Expect::Ready(_)));
+        let ignored = copied && behind == Some(&Expect::Sync);
+        self.is_uncertain |= ignored;
+        let end = if ignored { None } else { self.queue.iter().position(|expect| matches!(expect, Expect::Sync)) };
         self.queue.drain(..end.unwrap_or(self.queue.len()));
         self.skipping = end.is_none();
         replaced.map_or(Verdict::Pass, Verdict::Replace)
@@ -166,7 +179,7 @@ impl Expectations {
     }
 
     fn give(&mut self, answer: &[u8]) {
-        self.parsed += usize::from(answer.first() == Some(&b'1'));
+        self.parsed += usize::from(matches!(answer.first(), Some(b'1' | b'3')));
         self.ready.extend_from_slice(answer);
     }
 
@@ -253,6 +266,28 @@ mod tests {
     fn an_error_we_caused_is_told_in_our_words() {
         let mut all = of([Expect::Bind, Expect::Failing(b"said".to_vec()), Expect::Execute, Expect::Sync]);
         assert_eq!(feed(&mut all, "2EZ"), "2!Z");
+    }
+
+    #[test]
+    fn a_server_in_copy_has_ignored_only_a_sync_right_behind_the_execute() {
+        let mut ignored = of([Expect::Execute, Expect::Sync]);
+        assert_eq!(feed(&mut ignored, "GE"), "GE");
+        assert!(ignored.skipping && ignored.is_empty());
+        let mut pipelined =
+            of([Expect::Execute, Expect::Parse { own: false, id: None }, Expect::Bind, Expect::Execute, Expect::Sync]);
+        assert_eq!(feed(&mut pipelined, "GEZ"), "GEZ");
+        assert!(!pipelined.skipping);
+    }
+
+    #[test]
+    fn what_was_to_be_closed_and_what_was_closed_is_counted() {
+        let close = |own| Expect::Close { own };
+        let mut all = of([close(true), Expect::Bind, close(false), close(true), Expect::Sync]);
+        assert_eq!(feed(&mut all, "3EZ"), ".EZ");
+        assert_eq!((all.closing, all.parsed), (1, 0));
+        let mut done = of([close(true), close(false), Expect::Ready(vec![b'3', 0, 0, 0, 4]), Expect::Sync]);
+        assert_eq!(feed(&mut done, "33Z"), ".3Z");
+        assert_eq!((done.closing, done.parsed), (0, 2));
     }
 
     #[test]

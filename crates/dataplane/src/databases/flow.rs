@@ -13,15 +13,16 @@ use super::causal::show_position;
 use super::client::Client;
 use super::compose::Composed;
 use super::exchange::{Broken, Exchange, Outcome, Refusal, Request};
-use super::expect::Expectations;
+use super::expect::{Expect, Expectations};
 use super::group::Group;
 use super::open::{Opened, open};
 use super::plan::{Effect, Lesson};
 use super::protocol::messages::to_client::{self, TransactionStatus};
 use super::protocol::report::Report;
+use super::protocol::tag::to_server as tag;
 use super::route::{self, Role};
 use super::session::{FAILED, IDLE, IN_TRANSACTION, Session};
-use super::survey::Survey;
+use super::survey::{Step, Survey};
 use super::unit::{End, Found, Search, Unit};
 use crate::clock::now_us;
 use crate::net::stream::Stream;
@@ -41,7 +42,6 @@ pub async fn serve(stream: Stream, peer: std::net::IpAddr, group: Arc<Group>, pl
         Opened::Session(mut client, mut session) => {
             // However it ends, it is over.
             let _ = converse(&mut client, &mut session, &group).await;
-            group.clients.leave(session.number());
         }
         Opened::Console(client) => admin::serve(client, &group).await,
     }
@@ -74,18 +74,28 @@ async fn next_unit(client: &mut Client, session: &mut Session, group: &Group) ->
             Err(error) => return fatal(client, Report::fatal("08P01", error.to_string())).await,
         }
         let mut quiet = Expectations::default();
+        if session.skipping && session.guard.is_some() {
+            // A COPY may have failed before the server came to the Sync that was sent with it.
+            quiet.push(Expect::Sync);
+        }
         let connection = session.guard.as_mut().and_then(super::pool::Guard::connection);
         let more = match connection {
             Some(connection) => {
                 let mut news = Exchange::new(client, connection, &mut quiet, false, most);
                 poll_fn(|cx| match news.poll_news(cx) {
                     Poll::Ready(broken) => Poll::Ready(Err(broken)),
+                    // A client that does not take the news to the end of a message is not listened to.
+                    Poll::Pending if !news.is_at_rest() => Poll::Pending,
                     Poll::Pending => news.client.poll_fill(cx, most + 1).map(Ok),
                 })
                 .await
             }
             None => poll_fn(|cx| client.poll_fill(cx, most + 1)).await.map_or(Ok(Ok(0)), |count| Ok(Ok(count))),
         };
+        if let Some(status) = quiet.status {
+            (session.skipping, session.in_batch) = (false, false);
+            session.set_status(status);
+        }
         match more {
             Ok(Ok(1..)) => {}
             Ok(_) => return Err(Over),
@@ -104,9 +114,31 @@ async fn lost_while_idle(client: &mut Client, session: &mut Session) -> Result<(
             .with_detail(format!("The session was kept on one server: {pin}."));
         return fatal(client, report).await;
     }
-    session.lose_transaction();
-    session.untold = true;
+    let (in_batch, was) = (session.in_batch, session.status);
+    if was == IDLE {
+        session.end_transaction();
+    } else {
+        session.lose_transaction();
+    }
+    if in_batch && !session.skipping {
+        // The client waits for what follows: what it has got of the batch does not hold.
+        session.skipping = true;
+        let mut out = Vec::new();
+        rolled_back().write_error(&mut out);
+        return send(client, &out).await;
+    }
+    session.untold |= was == IN_TRANSACTION;
     Ok(())
+}
+
+/// Whether a unit is to hear that the transaction is lost, which the client does not know yet. One that rolls it back anyway
+/// need not; to one that would commit it, "ROLLBACK" in the answer would be too quiet.
+fn has_to_hear(survey: &Survey<'_>) -> bool {
+    let rolls_back = |entry: &Arc<super::plan::Entry>| {
+        entry.plan().is_some_and(|plan| matches!(&plan.effects[..], [Effect::Rollback {}]) && plan.statements == 1)
+    };
+    let asks = survey.steps.iter().any(|step| !matches!(step, Step::Forward(tag::SYNC | tag::FLUSH, _)));
+    asks && (survey.entries.is_empty() || !survey.entries.iter().all(rolls_back))
 }
 
 /// One unit: survey and plan it, decide where it goes, borrow a connection, exchange, take note; anew when a server could
@@ -116,6 +148,10 @@ async fn carry(client: &mut Client, session: &mut Session, group: &Group, unit: 
     let bytes = &taken.filled()[..unit.length];
     if session.skipping && unit.end != End::Sync {
         return Ok(());
+    }
+    if session.skipping && session.guard.is_none() {
+        // There is nobody who would have to be asked.
+        return synchronised(client, session).await;
     }
     let mut survey = match Survey::of(bytes, unit, session, group) {
         _ if session.skipping => Survey::default(),
@@ -128,13 +164,11 @@ async fn carry(client: &mut Client, session: &mut Session, group: &Group, unit: 
     }
     survey.resolve(session);
     group.counters.mine().requests.add(1);
-    if session.untold && !session.skipping {
+    if session.untold && has_to_hear(&survey) {
+        group.counters.mine().transactions_lost.add(1);
+        let report = transaction_lost(session, survey.commits());
         session.untold = false;
-        if !survey.effects().any(|effect| matches!(effect, Effect::Rollback {})) {
-            group.counters.mine().transactions_lost.add(1);
-            let report = transaction_lost(session, survey.commits());
-            return reject(client, session, unit, &report).await;
-        }
+        return reject(client, session, unit, &report).await;
     }
     if let Some(answer) = answered_here(session, &survey) {
         return send(client, &answer).await;
@@ -160,8 +194,14 @@ async fn carry(client: &mut Client, session: &mut Session, group: &Group, unit: 
         let careful = fresh && session.role == Role::Replica && session.status == IDLE && session.pins.is_empty();
         let (result, expect, seen, is_between) = one_try(client, session, group, &survey, unit, bytes, careful).await;
         match result {
-            Ok(Outcome::Done) if expect.own_failed && !session.lost => {
+            Err(Broken::Setting) => {
                 session.guard = None;
+                session.client.borrowed(None);
+                if careful {
+                    // It may be one that the replica does not know yet, like a new role.
+                    role = Role::Primary;
+                    continue;
+                }
                 return fatal(client, Report::fatal("22023", "a setting of the session is refused by a server")).await;
             }
             Ok(Outcome::Done) => {
@@ -175,7 +215,9 @@ async fn carry(client: &mut Client, session: &mut Session, group: &Group, unit: 
                     // It counts as a write for what the session reads next; this shortens how long that is unknown.
                     view.primary().inspect(|primary| primary.vitals.ask());
                 }
-                let status = expect.status.filter(|_| !matches!(unit.end, End::Flush { .. }));
+                // Also without a Sync of its own when COPY has ignored it.
+                let is_open = matches!(unit.end, End::Flush { .. }) || expect.skipping;
+                let status = expect.status.filter(|_| !is_open);
                 session.settle(&survey, &expect, status, group);
                 return Ok(());
             }
@@ -192,7 +234,7 @@ async fn carry(client: &mut Client, session: &mut Session, group: &Group, unit: 
                 avoid.extend(session.guard.take().and_then(super::pool::Guard::broken_off));
                 session.client.borrowed(None);
                 let may_repeat = !seen && (!sent || survey.is_harmless(session.role));
-                if may_repeat && session.status == IDLE && session.pins.is_empty() {
+                if may_repeat && session.status == IDLE && session.pins.is_empty() && !session.in_batch {
                     group.counters.mine().repeated.add(1);
                     continue;
                 }
@@ -217,21 +259,21 @@ async fn one_try(
     let mut expect = Expectations::default();
     let mut composed = Composed::default();
     let most = group.view().settings.request_max_bytes;
-    let preface = preface(session, group, survey).await;
+    if let Err(broken) = bring_over(client, session, group, survey, most).await {
+        return (Err(broken), expect, false, true);
+    }
     let number = session.number();
     let Some(connection) = session.guard.as_mut().and_then(super::pool::Guard::connection) else {
         return (Err(Broken::ServerGone { sent: false }), expect, false, true);
     };
-    for sql in &preface {
-        composed.own_query(sql, &mut expect);
-    }
-    expect.tell = std::mem::take(&mut session.tell);
-    if !session.lost {
-        connection.settings = session.settings.clone();
+    if session.lost {
+        // Puts the new connection where the old one was: in a transaction that can only be rolled back.
+        composed.own_query("BEGIN", &mut expect);
+        composed.own_query("SELECT \"trimaran: this transaction was lost with its server\"", &mut expect);
     }
     if session.skipping {
         composed.ours.extend_from_slice(&bytes[bytes.len() - 5..]);
-        expect.push(super::expect::Expect::Sync);
+        expect.push(Expect::Sync);
     } else {
         composed.unit(survey, number, unit.end == End::Flush { asked: false }, connection, &mut expect);
     }
@@ -242,31 +284,47 @@ async fn one_try(
     (result, expect, seen, is_between)
 }
 
-/// Queries of ours that must come first on this connection.
-async fn preface(session: &mut Session, group: &Group, survey: &Survey<'_>) -> Vec<String> {
-    let mut preface = Vec::new();
-    let wants_position =
-        survey.effects().any(|effect| matches!(effect, Effect::Show { name } if name == "trimaran.position"));
-    let Some(connection) = session.guard.as_mut().and_then(super::pool::Guard::connection) else { return preface };
-    if session.status != FAILED || session.lost {
-        let difference = if connection.settings.is_same(&session.settings) {
-            String::new()
-        } else {
-            session.settings.since(&connection.settings)
-        };
+/// Brings the connection to the settings of the session. An exchange of its own: a unit must not run where they are refused
+/// (with the rights of another role, for one).
+async fn bring_over(
+    client: &mut Client,
+    session: &mut Session,
+    group: &Group,
+    survey: &Survey<'_>,
+    most: usize,
+) -> Result<(), Broken> {
+    let (mut expect, mut composed) = (Expectations::default(), Composed::default());
+    // A query of ours would commit what a batch has done so far.
+    let may_run = (session.status != FAILED || session.lost) && !session.in_batch;
+    let mut wants_position =
+        survey.effects().filter(|effect| matches!(effect, Effect::Show { name } if name == "trimaran.position"));
+    if wants_position.next().is_some() && may_run && !session.lost {
+        let position = super::position::of(session, group).await;
+        composed.own_query(&format!("SET trimaran.position TO '{}'", show_position(position)), &mut expect);
+    }
+    let Some(connection) = session.guard.as_mut().and_then(super::pool::Guard::connection) else { return Ok(()) };
+    let is_same = connection.settings.is_same(&session.settings);
+    if !is_same && may_run {
+        let difference = session.settings.since(&connection.settings);
         if !difference.is_empty() {
-            preface.push(difference);
+            composed.own_query(&difference, &mut expect);
         }
     }
-    if session.lost {
-        // Puts the new connection where the old one was: in a transaction that can only be rolled back.
-        preface.push("BEGIN".to_owned());
-        preface.push("SELECT \"trimaran: this transaction was lost with its server\"".to_owned());
-    } else if wants_position && session.status != FAILED {
-        let position = super::position::of(session, group).await;
-        preface.push(format!("SET trimaran.position TO '{}'", show_position(position)));
+    let tell = std::mem::take(&mut session.tell);
+    if !expect.is_empty() {
+        expect.tell = tell;
+        let gone = |broken| if broken == Broken::ClientGone { broken } else { Broken::ServerGone { sent: false } };
+        let mut exchange = Exchange::new(client, connection, &mut expect, false, most);
+        exchange.run(Request { ours: &composed.ours, unit: &[] }).await.map_err(gone)?;
+        if expect.own_failed {
+            return Err(Broken::Setting);
+        }
     }
-    preface
+    if is_same || may_run {
+        // The same object makes the next comparison cheap.
+        connection.settings = session.settings.clone();
+    }
+    Ok(())
 }
 
 /// Connections that nobody uses make way for a statement that needs their database for itself (and would wait for them for
@@ -317,6 +375,7 @@ fn take_back(session: &mut Session, expect: &Expectations, refusal: Refusal, sur
     if let Some(mut guard) = session.guard.take()
         && expect.status == Some(IDLE)
         && expect.is_empty()
+        && !expect.skipping
     {
         if let Some(connection) = guard.connection() {
             for id in expect.hoped.iter().filter(|id| !expect.prepared.contains(id)) {
@@ -369,11 +428,26 @@ async fn server_lost(
     if !session.pins.is_empty() {
         return lost_while_idle(client, session).await;
     }
+    if session.skipping {
+        // The client knows that its batch has failed.
+        if session.status == IDLE {
+            session.end_transaction();
+        } else {
+            session.lose_transaction();
+        }
+        return synchronised(client, session).await;
+    }
     let commits = survey.commits();
-    let report = if session.status == IN_TRANSACTION && !(commits && place.sent) || session.status == FAILED {
+    let in_transaction = session.status == IN_TRANSACTION && !(commits && place.sent) || session.status == FAILED;
+    // What came before in the batch is committed with its end.
+    let ends = commits || !matches!(place.unit.end, End::Flush { .. });
+    let report = if in_transaction {
         group.counters.mine().transactions_lost.add(1);
         transaction_lost(session, commits)
-    } else if survey.is_harmless(session.role) {
+    } else if session.in_batch && !(ends && place.sent) {
+        group.counters.mine().transactions_lost.add(1);
+        transaction_lost(session, true)
+    } else if survey.is_harmless(session.role) && !(session.in_batch && session.may_have_written()) {
         session.end_transaction();
         Report::error("08006", "the server went away while it was answering").with_hint("it can be repeated")
     } else {
@@ -392,6 +466,10 @@ fn transaction_lost(session: &mut Session, commits: bool) -> Report {
     } else {
         session.lose_transaction();
     }
+    rolled_back()
+}
+
+fn rolled_back() -> Report {
     Report::error("40001", "the transaction was rolled back, because its server went away")
         .with_hint("nothing of it was committed: it can be repeated")
 }
@@ -409,6 +487,14 @@ async fn reject(client: &mut Client, session: &mut Session, unit: Unit, report: 
     send(client, &out).await
 }
 
+/// Answers the Sync of a batch that has failed.
+async fn synchronised(client: &mut Client, session: &mut Session) -> Result<(), Over> {
+    session.skipping = false;
+    let mut out = Vec::new();
+    to_client::ready_for_query(&mut out, status_of(session));
+    send(client, &out).await
+}
+
 fn status_of(session: &Session) -> TransactionStatus {
     match session.status {
         IN_TRANSACTION => TransactionStatus::InTransaction,
@@ -419,7 +505,7 @@ fn status_of(session: &Session) -> TransactionStatus {
 
 /// The client has left in the middle of something: its server need not go on.
 fn cancel_for(session: &mut Session, group: &Group) {
-    if let Some(target) = session.client.serving() {
+    if let Some(target) = session.client.cancelled() {
         group.counters.mine().cancels.add(1);
         tokio::spawn(async move {
             // Whether it was in time nobody needs to know.

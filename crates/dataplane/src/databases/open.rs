@@ -1,6 +1,7 @@
 //! From a new connection to a session: who it is, which settings it brings, and what it is told of the server.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::timeout;
@@ -8,7 +9,7 @@ use tokio::time::timeout;
 use super::backend;
 use super::borrow::{Deadlines, borrow};
 use super::client::Client;
-use super::clients::Newcomer;
+use super::clients::{Newcomer, Presence};
 use super::compose::Composed;
 use super::exchange::{Exchange, Request};
 use super::expect::Expectations;
@@ -39,15 +40,20 @@ pub enum Opened {
 }
 
 /// Opens a session. `None`: it came to nothing, or was a request to cancel something.
-pub async fn open(stream: Stream, peer: IpAddr, group: &Group, plane: &Plane) -> Option<Opened> {
+pub async fn open(stream: Stream, peer: IpAddr, group: &Arc<Group>, plane: &Plane) -> Option<Opened> {
     let view = group.view().clone();
+    let Some(stranger) = group.clients.meet(view.settings.clients_max) else {
+        group.counters.mine().refused_logins.add(1);
+        return None;
+    };
     let limit = Duration::from_millis(view.settings.login_timeout_ms);
     let tls = if view.settings.tls { plane.topology().tls.as_ref().map(|tls| tls.for_protocol(ALPN)) } else { None };
     let counters = group.counters.mine();
     let mut opening = match greet(stream, tls, limit).await {
         Ok(Greeting::Startup(opening)) => opening,
         Ok(Greeting::Cancel(cancel)) => {
-            if let Some(target) = group.clients.find(cancel.process, &cancel.secret).and_then(|entry| entry.serving()) {
+            if let Some(target) = group.clients.find(cancel.process, &cancel.secret).and_then(|entry| entry.cancelled())
+            {
                 counters.cancels.add(1);
                 let node = &target.node;
                 // Whether it was in time nobody is told, as with PostgreSQL.
@@ -75,6 +81,7 @@ pub async fn open(stream: Stream, peer: IpAddr, group: &Group, plane: &Plane) ->
         counters.refused_logins.add(1);
         return None;
     };
+    drop(stranger);
     counters.logins.add(1);
     match admit(opening, identity, user, peer, group).await {
         Ok(opened) => Some(opened),
@@ -94,7 +101,7 @@ async fn admit(
     identity: Identity,
     user: &User,
     peer: IpAddr,
-    group: &Group,
+    group: &Arc<Group>,
 ) -> Result<Opened, (Client, Report)> {
     let Opening { stream, startup, user: name, database } = opening;
     let mut client = Client::new(stream);
@@ -133,18 +140,17 @@ async fn admit(
         return Err((client, Report::fatal("53300", text).with_hint("raise clients_max of the database")));
     };
     let login = user.login(&database, identity);
-    let mut session = Session::new(entry, login, base);
+    let presence = Presence::new(group, entry.process);
+    let mut session = Session::new(entry, presence, login, base);
     let parameters = match parameters(&mut client, &mut session, group).await {
         Ok(parameters) => parameters,
         Err(mut report) => {
-            group.clients.leave(session.number());
             report.severity = super::protocol::report::Severity::Fatal;
             return Err((client, report));
         }
     };
     welcome(&mut out, &parameters, session.client.process, &session.client.secret);
     if client.write_all(&out).await.is_err() {
-        group.clients.leave(session.number());
         return Err((client, Report::fatal("08006", "gone")));
     }
     Ok(Opened::Session(client, session))

@@ -1,7 +1,7 @@
 //! Connections of one login to one node: a bounded number, shared by all sessions of that login, first come first served.
 
 use std::collections::VecDeque;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -27,6 +27,8 @@ pub struct Limits {
 pub struct Pool {
     pub node: Arc<Node>,
     login: ArcSwap<Login>,
+    /// The newest limit that was asked for: who waits in line gets no older connection either.
+    lifetime_us: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -69,7 +71,7 @@ pub struct Usage {
 
 impl Pool {
     pub fn new(node: Arc<Node>, login: Arc<Login>) -> Self {
-        Self { node, login: ArcSwap::new(login), state: Mutex::default() }
+        Self { node, login: ArcSwap::new(login), lifetime_us: AtomicU64::new(u64::MAX), state: Mutex::default() }
     }
 
     pub fn login(&self) -> Arc<Login> {
@@ -103,6 +105,7 @@ impl Pool {
     fn claim(&self, limits: &Limits) -> Result<Place, Turn<'_>> {
         let now = now_us();
         let epoch = self.node.epoch();
+        self.lifetime_us.store(limits.lifetime_us, Ordering::Relaxed);
         let mut state = self.lock();
         while let Some(at) =
             state.idle.iter().rposition(|connection| connection.is_at_home()).or(state.idle.len().checked_sub(1))
@@ -279,7 +282,11 @@ impl Guard {
         if let (Some(pool), Some(mut connection)) = (self.pool.take(), self.connection.take()) {
             pool.node.in_use.fetch_sub(1, Ordering::Relaxed);
             connection.idle_since_us = now_us();
-            if connection.epoch == pool.node.epoch() {
+            let is_fit = connection.epoch == pool.node.epoch()
+                && connection.idle_since_us - connection.born_us < pool.lifetime_us.load(Ordering::Relaxed)
+                && connection.is_quiet()
+                && !connection.target.is_cancelled.load(Ordering::Acquire);
+            if is_fit {
                 pool.give_back(connection);
             } else {
                 pool.lose();

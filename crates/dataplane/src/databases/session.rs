@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 
 use super::backend::Login;
 use super::causal::{Horizon, parse_position};
-use super::clients::ClientEntry;
+use super::clients::{ClientEntry, Presence};
 use super::connection::Connection;
 use super::expect::Expectations;
 use super::group::Group;
@@ -32,6 +32,7 @@ const ENCODING: &str = "a client encoding that the gateway cannot read";
 #[derive(Debug)]
 pub struct Session {
     pub client: Arc<ClientEntry>,
+    _presence: Presence,
     pub login: Arc<Login>,
     /// Settings from the start-up packet: what RESET goes back to.
     pub base: Settings,
@@ -47,8 +48,10 @@ pub struct Session {
     pub status: u8,
     /// Its transaction went down with its server; it has to be told at the next statement, and to roll back.
     pub lost: bool,
-    /// It has not been told of that yet.
+    /// The client does not know it yet.
     pub untold: bool,
+    /// The server has done a part of a batch whose Sync has not come: an implicit transaction may be open.
+    pub in_batch: bool,
     /// Why it keeps its connection after the transaction.
     pub pins: Vec<String>,
     pub statements: HashMap<Box<[u8]>, Arc<Statement>>,
@@ -64,11 +67,12 @@ pub struct Session {
 }
 
 impl Session {
-    pub fn new(client: Arc<ClientEntry>, login: Arc<Login>, base: Settings) -> Self {
+    pub fn new(client: Arc<ClientEntry>, presence: Presence, login: Arc<Login>, base: Settings) -> Self {
         let pins = base.get("client_encoding").filter(|statement| !reads_like_ascii(statement));
         let pins = pins.map(|_| ENCODING.to_owned()).into_iter().collect();
         Self {
             client,
+            _presence: presence,
             login,
             settings: base.clone(),
             base,
@@ -79,6 +83,7 @@ impl Session {
             status: IDLE,
             lost: false,
             untold: false,
+            in_batch: false,
             pins,
             statements: HashMap::new(),
             unnamed: None,
@@ -123,9 +128,10 @@ impl Session {
         let at_start = self.settings.clone();
         if let Some(connection) = guard.connection() {
             note_prepared(connection, survey, expect, self.number());
+            connection.is_uncertain |= expect.is_uncertain;
             if expect.failed {
                 self.take_savepoints(survey);
-                connection.is_uncertain |= may_keep_a_part(survey);
+                connection.is_uncertain |= may_keep_a_part(survey) || may_leave_state(survey);
             } else {
                 self.take_effects(survey, connection);
             }
@@ -136,9 +142,11 @@ impl Session {
             let Some(status) = status else {
                 self.before.get_or_insert(at_start);
                 self.dirty |= writes(survey);
+                self.in_batch = true;
                 self.guard = Some(guard);
                 return;
             };
+            self.in_batch = false;
             self.take_status(status, survey, expect.failed, at_start, connection);
         }
         if self.status == IDLE && self.pins.is_empty() {
@@ -302,6 +310,7 @@ impl Session {
         self.client.status.store(status, Ordering::Relaxed);
         let on_primary = self.role == Role::Primary;
         if status == IDLE {
+            self.untold = false;
             let commits = survey.effects().any(|e| matches!(e, Effect::Commit {} | Effect::PrepareTransaction {}));
             let kept = match was {
                 IDLE => !failed,
@@ -340,16 +349,26 @@ impl Session {
         self.savepoints.clear();
         self.defines = false;
         self.dirty = false;
+        self.in_batch = false;
         self.lost = true;
-        self.status = FAILED;
+        self.set_status(FAILED);
+    }
+
+    /// Whether what is open may have written.
+    pub fn may_have_written(&self) -> bool {
+        self.dirty
+    }
+
+    pub fn set_status(&mut self, status: u8) {
+        self.status = status;
+        self.client.status.store(status, Ordering::Relaxed);
     }
 
     /// Nothing is under way any more, whatever was.
     pub fn end_transaction(&mut self) {
         self.lose_transaction();
-        self.lost = false;
-        self.untold = false;
-        self.status = IDLE;
+        (self.lost, self.untold) = (false, false);
+        self.set_status(IDLE);
     }
 }
 
@@ -375,6 +394,12 @@ fn may_keep_a_part(survey: &Survey<'_>) -> bool {
         && survey.effects().any(|effect| matches!(effect, Effect::Commit {} | Effect::Rollback {}))
 }
 
+/// Whether a unit that has failed may leave something with the connection that no rollback undoes, like an advisory lock or a
+/// statement of PREPARE.
+fn may_leave_state(survey: &Survey<'_>) -> bool {
+    survey.runs.iter().filter_map(|entry| entry.plan()).any(|plan| !plan.pins.is_empty())
+}
+
 fn note_prepared(connection: &mut Connection, survey: &Survey<'_>, expect: &Expectations, number: u32) {
     if survey.effects().any(Effect::forgets_statements) {
         connection.prepared.forget();
@@ -384,6 +409,7 @@ fn note_prepared(connection: &mut Connection, survey: &Survey<'_>, expect: &Expe
     }
     if expect.failed {
         connection.unnamed = None;
+        connection.prepared.leftovers |= expect.closing > 0;
         return;
     }
     for (_, change) in &survey.changes {

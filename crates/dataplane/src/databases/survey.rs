@@ -55,7 +55,7 @@ pub struct Survey<'u> {
     pub entries: Vec<Arc<Entry>>,
     /// Those that are run, in order: what they do to the session is done.
     pub runs: Vec<Arc<Entry>>,
-    /// Changes of names, each with the number of Parse messages up to it.
+    /// Changes of names, each with the number of Parse and Close messages up to it.
     pub changes: Vec<(usize, Change)>,
     /// Something is run, not only prepared or described.
     pub executes: bool,
@@ -78,7 +78,7 @@ impl<'u> Survey<'u> {
                 survey.executes = true;
                 survey.steps.push(Step::Forward(tag::FUNCTION_CALL, bytes));
             }
-            End::Sync | End::Flush { .. } | End::Terminate => survey.batch(bytes, session, group)?,
+            End::Sync | End::Flush { .. } | End::Terminate => survey.batch(bytes, unit.end, session, group)?,
         }
         Ok(survey)
     }
@@ -94,7 +94,7 @@ impl<'u> Survey<'u> {
         Ok(())
     }
 
-    fn batch(&mut self, bytes: &'u [u8], session: &Session, group: &Group) -> Result<(), ProtocolError> {
+    fn batch(&mut self, bytes: &'u [u8], end: End, session: &Session, group: &Group) -> Result<(), ProtocolError> {
         let mut at = 0;
         while let Some(frame) = frame::next(&bytes[at..], usize::MAX)? {
             let message = &bytes[at..at + frame.length];
@@ -113,7 +113,7 @@ impl<'u> Survey<'u> {
             }
             if let Some(Step::Failing(_)) = self.steps.last() {
                 // The server ignores everything up to the Sync, which goes on.
-                if bytes.len() >= frame::HEADER && bytes[bytes.len() - frame::HEADER] == tag::SYNC && at < bytes.len() {
+                if end == End::Sync && at < bytes.len() {
                     self.steps.push(Step::Forward(tag::SYNC, &bytes[bytes.len() - frame::HEADER..]));
                 }
                 break;
@@ -216,6 +216,7 @@ impl<'u> Survey<'u> {
 
     fn close(&mut self, message: &'u [u8], session: &Session) -> Result<(), ProtocolError> {
         let target = Target::read(message)?;
+        self.parses += 1;
         if target.kind == TargetKind::Statement && target.name.is_empty() {
             self.changes.push((self.parses, Change::ForgetUnnamed));
         } else if target.kind == TargetKind::Statement {
