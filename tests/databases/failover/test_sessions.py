@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import threading
@@ -14,6 +15,7 @@ from psycopg.pq import TransactionStatus
 
 from tests.databases.failover.conftest import cluster, kill, pid_of, promote
 from tests.support.cluster import NAME, Cluster
+from tests.support.processes import children, exist
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.timeout(240)
@@ -126,14 +128,21 @@ def test_statements_wait_for_the_next_primary(running: Cluster) -> None:
             answers.append(error)
 
     threads = [threading.Thread(target=insert, args=(connection,)) for connection in sessions]
+    group = running.service.groups[NAME]
+    running.call(group.stop_watching())  # Nobody takes over before they all wait.
+    pids = [old, *children(old)]
     os.kill(old, signal.SIGKILL)
-    eventually(lambda: running.service.groups[NAME].writable is None, "there is no primary", 10)
+    eventually(lambda: not exist(pids), "the primary has ended")
+    requests = running.facts().counts["requests_total"]
     for thread in threads:
         thread.start()
+    eventually(lambda: running.facts().counts["requests_total"] == requests + 4, "they have arrived")
+    assert answers == []
+    running.call(_watch_again(running))
     for thread in threads:
         thread.join(30)
     assert answers == ["INSERT 0 1"] * 4
-    assert running.facts().counts["held_total"] >= held
+    assert running.facts().counts["held_total"] >= held + 4
     for connection in sessions:
         connection.close()
 
@@ -154,6 +163,12 @@ def test_a_wait_has_an_end_that_says_why(tmp_path_factory: pytest.TempPathFactor
         assert "trimaran db status" in str(raised.value)
         assert not connection.closed
         assert primary == pid_of(running, running.primary.name)
+
+
+async def _watch_again(running: Cluster) -> None:
+    group = running.service.groups[NAME]
+    assert group._loop is not None
+    group._watch = asyncio.create_task(group._loop.run())
 
 
 async def _hold(running: Cluster) -> None:
