@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,14 +41,15 @@ def main() -> None:
     directory = Path(tempfile.mkdtemp(prefix="trimaran-failover-"))
     directory.chmod(0o755)
     try:
-        with Cluster(directory, replicas=2) as cluster:
+        # What the nodes report goes beside the table, not into it.
+        with redirect_stdout(sys.stderr), Cluster(directory, replicas=2) as cluster:
             cluster.whole()
             with Checker(cluster.connect) as checker:
                 measured = [_kill(cluster, checker) for _ in range(runs)]
                 checker.stop()
             with cluster.superuser(cluster.primary.name) as connection:
                 lost = len(checker.lost(connection)) + len(checker.halves(connection))
-            _print(measured, checker, lost)
+        _print(measured, checker, lost)
     finally:
         for record in directory.glob("databases/*/node.json"):
             if home := json.loads(record.read_text())["home"]:
