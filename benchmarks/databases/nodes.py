@@ -29,6 +29,13 @@ WARM_S = 4
 _NAME = "main"
 
 
+class _Silence(Journal):
+    """What nodes have to say is not for the report."""
+
+    def say(self, name: str, message: str) -> None:
+        pass
+
+
 class Nodes:
     """Starts on entry, in this process's cores, and ends on exit."""
 
@@ -41,7 +48,7 @@ class Nodes:
 
     def __enter__(self) -> Nodes:
         self._thread.start()
-        self._service = DatabaseService({_NAME: self._settings}, self._directory, Journal(), lambda: None)
+        self._service = DatabaseService({_NAME: self._settings}, self._directory, _Silence(), lambda: None)
         self._call(self._service.start())
         subprocess.run(
             [program("pgbench"), "--initialize", "--quiet", f"--scale={SCALE}", self.dsn],
