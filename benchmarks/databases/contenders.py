@@ -1,9 +1,10 @@
-"""What stands between pgbench and PostgreSQL: the gateway in three forms, PgBouncer, or nothing."""
+"""What stands between pgbench and PostgreSQL: the gateway in three forms, PgBouncer in two, or nothing."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import pwd
 import re
 import subprocess
 import sys
@@ -57,15 +58,20 @@ def _ours(split: bool, threads: int) -> Start:
     return start
 
 
+def _pgbouncer(unix: bool) -> Start:
+    return lambda nodes, directory: _bouncing(nodes, directory, unix=unix)
+
+
 @contextlib.contextmanager
-def _pgbouncer(nodes: Nodes, directory: Path) -> Iterator[Running]:
+def _bouncing(nodes: Nodes, directory: Path, *, unix: bool) -> Iterator[Running]:
     place, port = urlsplit(nodes.dsn), free_port()
+    host = nodes.sockets if unix else place.hostname
     database = place.path.lstrip("/")
     users, settings = directory / f"users-{port}.txt", directory / f"pgbouncer-{port}.ini"
     users.write_text(f'"{place.username}" "{unquote(place.password or "")}"\n')
     settings.write_text(
         f"""[databases]
-{database} = host={place.hostname} port={place.port} dbname={database}
+{database} = host={host} port={place.port} dbname={database}
 [pgbouncer]
 listen_addr = 127.0.0.1
 listen_port = {port}
@@ -82,10 +88,11 @@ log_disconnections = 0
     )
     command = [*_cores(1), program("pgbouncer"), str(settings)]
     if os.geteuid() == 0:
-        # It refuses to run as root.
+        # It refuses to run as root. The owner of the server's socket may use it.
+        account = pwd.getpwuid(nodes.sockets.stat().st_uid).pw_name
         for file in (directory, users, settings):
             file.chmod(0o755 if file.is_dir() else 0o644)
-        command[-1:-1] = ["--user=nobody"]
+        command[-1:-1] = [f"--user={account}"]
     with running(command, log=directory / "pgbouncer.log") as process:
         answers(port)
         yield Running(nodes.through(port), process.pid)
@@ -104,11 +111,11 @@ def _cores(threads: int) -> list[str]:
 OURS = Contender("Trimaran, split", _ours(split=True, threads=1))
 PRIMARY_ONLY = Contender("Trimaran, primary only", _ours(split=False, threads=1))
 TWO_THREADS = Contender("Trimaran, split, 2 threads", _ours(split=True, threads=2))
-PGBOUNCER = Contender(
-    "PgBouncer", _pgbouncer, (("prepared", "not in transaction mode before 1.21: statements are lost between clients"),)
-)
+_UNPREPARED = (("prepared", "not in transaction mode before 1.21: statements are lost between clients"),)
+PGBOUNCER = Contender("PgBouncer", _pgbouncer(unix=True), _UNPREPARED)
+PGBOUNCER_TCP = Contender("PgBouncer, TCP to the server", _pgbouncer(unix=False), _UNPREPARED)
 DIRECT = Contender("direct", _direct, clients_max=180)
-ALL = (OURS, PRIMARY_ONLY, TWO_THREADS, PGBOUNCER, DIRECT)
+ALL = (OURS, PRIMARY_ONLY, TWO_THREADS, PGBOUNCER, PGBOUNCER_TCP, DIRECT)
 
 
 def versions() -> list[str]:

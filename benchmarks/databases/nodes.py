@@ -80,6 +80,12 @@ class Nodes:
         members = self._service.groups[_NAME].members()
         return next(member.dsn for member in members if member.role == "primary")
 
+    @property
+    def sockets(self) -> Path:
+        """The directory of the primary's Unix socket."""
+        members = self._service.groups[_NAME].members()
+        return Path(next(member.sockets for member in members if member.role == "primary"))
+
     def through(self, port: int) -> str:
         """The same for a pooler on this port."""
         place = urlsplit(self.dsn)

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from benchmarks.databases import contenders, load, resting
-from benchmarks.databases.contenders import ALL, OURS, PGBOUNCER, PRIMARY_ONLY, Contender, Running
+from benchmarks.databases.contenders import ALL, OURS, PGBOUNCER, PGBOUNCER_TCP, PRIMARY_ONLY, Contender, Running
 from benchmarks.databases.load import SCRIPTS, Sample
 from benchmarks.databases.nodes import POOL, REPLICAS, SCALE, Nodes
 from benchmarks.servers.report import processor
@@ -145,14 +145,14 @@ def _cells(contender: Contender, protocol: str, clients: int, rounds: Rounds) ->
 
 
 def _ratios(rounds: Rounds) -> Iterator[str]:
-    """Ours divided by PgBouncer's, round by round."""
-    for ours in (OURS, PRIMARY_ONLY):
-        pairs = list(zip(rounds.get(ours.name, []), rounds.get(PGBOUNCER.name, []), strict=False))
+    """Ours divided by the peer's, round by round."""
+    for ours, peer in ((OURS, PGBOUNCER), (PRIMARY_ONLY, PGBOUNCER), (OURS, PGBOUNCER_TCP)):
+        pairs = list(zip(rounds.get(ours.name, []), rounds.get(peer.name, []), strict=False))
         if pairs:
             cost = [a.cpu_us / b.cpu_us for a, b in pairs if a.cpu_us and b.cpu_us]
             rate, tail = [a.per_s / b.per_s for a, b in pairs], [a.p99_ms / b.p99_ms for a, b in pairs]
             columns = " | ".join(_range(values, ".2f") for values in (cost, rate, tail))
-            yield f"*{ours.name} / {PGBOUNCER.name}* | {columns}"
+            yield f"*{ours.name} / {peer.name}* | {columns}"
 
 
 def _range(values: list[float], form: str) -> str:
