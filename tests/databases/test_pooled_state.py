@@ -11,6 +11,7 @@ import psycopg
 import pytest
 from psycopg import pq
 from psycopg.pq import ExecStatus, TransactionStatus
+from psycopg.pq import abc as libpq
 
 from tests.databases.failover.conftest import cluster
 from tests.support.cluster import Cluster
@@ -90,7 +91,7 @@ def test_settings_of_a_lost_session_stay_its_own(group: Cluster, client: psycopg
     assert client.execute("SHOW application_name").fetchone() == ("mine",)
 
 
-def _results(connection: pq.PGconn) -> list[tuple[int, bytes]]:
+def _results(connection: libpq.PGconn) -> list[tuple[int, bytes]]:
     """Up to and with the answer to the next Sync."""
     found = []
     while True:
@@ -133,7 +134,7 @@ def test_nothing_runs_with_the_rights_of_the_login_when_the_role_is_gone(
             # Takes the connection over, as itself.
             assert other.execute("SELECT current_user").fetchone() == (client.info.user,)
         direct.execute("DROP ROLE passing")
-    with pytest.raises(psycopg.OperationalError, match="a setting of the session is refused"):
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match="a setting of the session is refused"):
         client.execute("INSERT INTO t VALUES (1)")
     with group.connect() as other:
         assert other.execute("SELECT count(*) FROM t").fetchone() == (0,)
