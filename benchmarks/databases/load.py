@@ -18,6 +18,8 @@ from benchmarks.servers.contenders.process import program
 SCRIPTS = {"select": "select-only", "tpcb": "tpcb-like"}
 _WARM_S = 0.25
 _LOGINS_S = 60.0
+_LOGINS_PER_S = 150
+"""At least. pgbench's time runs while its clients log in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,17 +34,20 @@ class Sample:
 
 def run(dsn: str, pid: int | None, *, script: str, protocol: str, clients: int, seconds: int) -> Sample:
     """Transactions of `clients` connections, each one after the other, for about `seconds`. Any error ends the program."""
+    most_s = seconds + clients // _LOGINS_PER_S
     with tempfile.TemporaryDirectory(prefix="trimaran-bench-") as directory:
         command = [program("pgbench"), "--no-vacuum", f"--builtin={SCRIPTS[script]}", f"--protocol={protocol}"]
-        command += [f"--client={clients}", f"--time={seconds}", "--log", f"--log-prefix={directory}/log", dsn]
+        command += [f"--client={clients}", f"--time={most_s}", "--log", f"--log-prefix={directory}/log", dsn]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        launched = time.time()
         try:
             began = _first_line(process, Path(directory))
             time.sleep(_WARM_S)
             start, used = time.time(), cpu_seconds(pid)
-            time.sleep(max(began + seconds - _WARM_S / 2 - time.time(), 0.1))
+            until = min(began + seconds, launched + most_s) - _WARM_S / 2
+            time.sleep(max(until - time.time(), 0.1))
             end, used = time.time(), cpu_seconds(pid) - used
-            said, _ = process.communicate(timeout=seconds + _LOGINS_S)
+            said, _ = process.communicate(timeout=most_s + _LOGINS_S)
         finally:
             process.kill()
             process.wait()
