@@ -175,15 +175,19 @@ class Checker:
         steps = [("BEGIN", ()), (insert, (first, first)), (insert, (second, first)), ("COMMIT", ())]
         for statement, values in steps:
             if self._try(client, "transaction", connection, statement, *values) is None:
-                self._after_failure(client, connection)
+                self._after_failure(client, connection, statement)
                 return
         self.pairs.append(first)
         now = time.monotonic()
         self.acknowledged += [(now, first), (now, second)]
 
-    def _after_failure(self, client: int, connection: psycopg.Connection[Any]) -> None:
-        """A transaction that went down stays failed until it is rolled back, and then all is well."""
+    def _after_failure(self, client: int, connection: psycopg.Connection[Any], statement: str) -> None:
+        """A transaction that went down stays failed until it is rolled back, and then all is well. A COMMIT ends it."""
         if connection.closed or self._last[client] == "08007":
+            return
+        if statement == "COMMIT":
+            if connection.info.transaction_status != TransactionStatus.IDLE:
+                self.wrong.append("a COMMIT has failed, and the transaction goes on")
             return
         if connection.info.transaction_status != TransactionStatus.INERROR:
             self.wrong.append(f"after its failure a transaction is {connection.info.transaction_status.name}")
