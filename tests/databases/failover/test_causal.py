@@ -123,10 +123,10 @@ def test_reads_return_to_replicas_when_those_have_caught_up(session: Cluster) ->
 
 def test_linear_reads_see_what_others_have_committed(linear: Cluster) -> None:
     with linear.connect() as writer, linear.connect() as reader:
-        writer.execute("INSERT INTO seen VALUES (1, 0)")
+        writer.execute("INSERT INTO seen VALUES (900, 0)")
         for number in range(50):
-            writer.execute("UPDATE seen SET number = %s WHERE name = 1", (number,))
-            assert reader.execute("SELECT number FROM seen WHERE name = 1").fetchone() == (number,)
+            writer.execute("UPDATE seen SET number = %s WHERE name = 900", (number,))
+            assert reader.execute("SELECT number FROM seen WHERE name = 900").fetchone() == (number,)
 
 
 def test_session_reads_may_miss_what_others_have_committed(session: Cluster) -> None:
@@ -174,12 +174,14 @@ def test_a_position_is_handed_over_with_sqlalchemy(session: Cluster) -> None:
 
 
 def test_a_position_is_handed_over_with_django(session: Cluster) -> None:
+    import django
     from django.conf import settings
     from django.db import DEFAULT_DB_ALIAS
     from django.db.utils import ConnectionHandler
 
     if not settings.configured:
         settings.configure(USE_TZ=True)
+        django.setup()
     options = psycopg.conninfo.conninfo_to_dict(session.dsn)
     database = {
         "ENGINE": "django.db.backends.postgresql",
