@@ -4,8 +4,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::timeout;
-
 use super::backend;
 use super::borrow::{Deadlines, borrow};
 use super::client::Client;
@@ -20,7 +18,6 @@ use super::protocol::report::Report;
 use super::route::Role;
 use super::session::Session;
 use super::settings::{Settings, statement_for};
-use super::transfer::write_all;
 use super::user::User;
 use crate::clock::now_us;
 use crate::net::stream::Stream;
@@ -66,15 +63,6 @@ pub async fn open(stream: Stream, peer: IpAddr, group: &Arc<Group>, plane: &Plan
             return None;
         }
     };
-    if opening.startup.needs_negotiation() {
-        let mut out = Vec::new();
-        let startup = &opening.startup;
-        to_client::negotiate_protocol_version(&mut out, startup.agreed_minor(), &startup.options);
-        if !matches!(timeout(limit, write_all(&mut opening.stream, &out)).await, Ok(Ok(()))) {
-            counters.refused_logins.add(1);
-            return None;
-        }
-    }
     let user = view.users.get(&opening.user);
     let identity = authenticate(&mut opening.stream, &opening.user, user.map(|user| &user.credentials), limit).await;
     let (Ok(identity), Some(user)) = (identity, user) else {
