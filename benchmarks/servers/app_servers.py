@@ -68,10 +68,10 @@ ROWS = (
     Row("fastapi()", "asgi", "granian"),
     Row("django_asgi()", "asgi", "uvicorn"),
     Row("django_asgi()", "asgi", "granian"),
-    Row("wsgi", "wsgi", "uvicorn"),
+    Row("wsgi", "wsgi", "threads"),
     Row("wsgi", "wsgi", "granian"),
     Row("wsgi", "wsgi", "gunicorn"),
-    Row("django_wsgi()", "wsgi", "uvicorn"),
+    Row("django_wsgi()", "wsgi", "threads"),
     Row("django_wsgi()", "wsgi", "granian"),
     Row("django_wsgi()", "wsgi", "gunicorn"),
 )

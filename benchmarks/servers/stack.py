@@ -66,10 +66,10 @@ def main() -> int:
 def run(rounds: int, seconds: float) -> list[str]:
     """Markdown: what a request costs in each arrangement."""
     arrangements: dict[str, Start] = {
-        "trimaran run, uvicorn": lambda: trimaran("uvicorn"),
+        "trimaran run, threads": lambda: trimaran("threads"),
+        f"{UNQUEUED}, threads": lambda: trimaran("threads", CONNECTIONS),
+        "app server alone, threads": lambda: alone("threads"),
         "trimaran run, granian": lambda: trimaran("granian"),
-        f"{UNQUEUED}, uvicorn": lambda: trimaran("uvicorn", CONNECTIONS),
-        "app server alone, uvicorn": lambda: alone("uvicorn"),
         "app server alone, granian": lambda: alone("granian"),
     }
     if importlib.util.find_spec("gunicorn"):

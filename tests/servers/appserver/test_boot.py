@@ -94,7 +94,7 @@ def test_something_that_is_no_app(tmp_path: Path) -> None:
 
 def test_unknown_engine() -> None:
     error, _ = refused("wsgi_app", engine="unicorn")
-    assert error == "unknown engine unicorn: expected one of auto, uvicorn, granian for wsgi apps"
+    assert error == "unknown engine unicorn: expected one of auto, threads, granian for wsgi apps"
 
 
 def test_directory_that_does_not_exist(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 from collections.abc import Iterator
 from contextlib import closing
@@ -157,3 +158,87 @@ def test_name_with_underscore_is_no_twin(faithful: Running) -> None:
     assert seen["headers"]["x_forwarded_for"] == "203.0.113.9"
     assert "x_secret" not in seen["headers"]
     assert "proxy" not in seen["headers"]
+
+
+def conversation(server: Running, sent: bytes) -> bytes:
+    """All that comes back until the server closes the connection."""
+    with server.connect() as connection:
+        connection.sendall(sent)
+        answer = b""
+        while part := connection.recv(65_536):
+            answer += part
+    return answer
+
+
+def test_what_is_not_http_is_refused_and_disturbs_nobody(faithful: Running) -> None:
+    with closing(faithful.client()) as neighbour:
+        assert neighbour.ask("GET", "/hello").body == b"hello"
+        for nonsense in (b"nonsense\r\n\r\n", b"GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n", b"\x16\x03\x01\x00\xff"):
+            assert conversation(faithful, nonsense).startswith(b"HTTP/1.1 400 ")
+        assert neighbour.ask("GET", "/hello").body == b"hello"
+
+
+def test_head_in_pieces(faithful: Running) -> None:
+    with faithful.connect() as connection:
+        for byte in b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nConnection: close\r\n\r\nabc":
+            connection.sendall(bytes([byte]))
+        answer = b""
+        while part := connection.recv(65_536):
+            answer += part
+    assert answer.endswith(b"\r\n\r\nabc")
+
+
+def test_second_request_without_waiting_is_left_to_be_sent_again(faithful: Running) -> None:
+    """The gateway never does that; the first gets its answer, which says that the connection ends."""
+    hello = b"GET /hello HTTP/1.1\r\nHost: a\r\n\r\n"
+    answer = conversation(faithful, hello + hello)
+    assert answer.count(b"HTTP/1.1 200 OK") == 1
+    assert b"\r\nConnection: close\r\n" in answer
+
+
+def test_old_protocol_ends_with_the_response(faithful: Running) -> None:
+    answer = conversation(faithful, b"GET /late-start HTTP/1.0\r\n\r\n")
+    assert b"transfer-encoding" not in answer.lower()
+    assert answer.endswith(b"\r\n\r\nlate")
+
+
+@pytest.mark.parametrize("size", [1_000, 900_000, 3_000_000])
+def test_body_that_the_app_leaves(faithful: Running, size: int) -> None:
+    """It is answered; the connection goes on when what was left is small."""
+    for _ in range(6):
+        with faithful.connect() as connection:
+            connection.sendall(b"POST /hello HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size)
+            # The server may have closed before all of it was sent.
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                connection.sendall(b"x" * size)
+            assert connection.recv(65_536).startswith(b"HTTP/1.1 200 ")
+            if size < 1_000_000:
+                connection.sendall(b"GET /hello HTTP/1.1\r\nHost: a\r\n\r\n")
+                assert connection.recv(65_536).startswith(b"HTTP/1.1 200 ")
+
+
+def test_response_that_nobody_takes_holds_its_thread_only(faithful: Running) -> None:
+    with faithful.connect() as slow:
+        slow.sendall(b"GET /file HTTP/1.1\r\nHost: a\r\n\r\n")
+        for _ in range(20):
+            assert faithful.get("/hello").body == b"hello"
+        received = 0
+        while received < 1_000_000:
+            received += len(slow.recv(65_536))
+
+
+@pytest.mark.parametrize("target", ["/header-break", "/status-break", "/no-start", "/odd-status"])
+def test_response_that_cannot_be_sent_is_a_500(faithful: Running, target: str) -> None:
+    with closing(faithful.client()) as client:
+        answer = client.ask("GET", target)
+        assert (answer.status, answer.headers["x-evil"]) == (500, None)
+        assert client.ask("GET", "/hello").body == b"hello"
+
+
+def test_many_connections_take_turns(faithful: Running) -> None:
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(closing(faithful.client())) for _ in range(100)]
+        for _ in range(3):
+            for client in clients:
+                client.request("GET", "/hello")
+            assert [client.getresponse().read() for client in clients] == [b"hello"] * 100

@@ -209,6 +209,25 @@ def wrong_length(call):
     return [b"short"]
 
 
+def header_break(call):
+    call.start(("X-Good", "a\r\nX-Evil: 1"))
+    return [b"never sent"]
+
+
+def status_break(call):
+    call.start(status="200 OK\r\nX-Evil: 1")
+    return [b"never sent"]
+
+
+def odd_status(call):
+    call.start(status="OK")
+    return [b"never sent"]
+
+
+def no_start(call):
+    return [b"never sent"]
+
+
 def log(call):
     print("to stdout")
     print("to stderr", file=sys.stderr)

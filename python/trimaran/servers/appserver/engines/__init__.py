@@ -67,7 +67,7 @@ class Engine:
 ENGINES: tuple[Engine, ...] = (
     Engine("uvicorn", "asgi", "uvicorn_asgi", ("uvicorn", "httptools", "websockets")),
     Engine("granian", "asgi", "granian_asgi", ("granian",)),
-    Engine("uvicorn", "wsgi", "uvicorn_wsgi", ("uvicorn", "httptools")),
+    Engine("threads", "wsgi", "threads_wsgi", ("httptools",)),
     Engine("granian", "wsgi", "granian_wsgi", ("granian",)),
 )
 """The first of an interface is its default; docs/app-servers.md has the measurements and the reasons."""

@@ -7,11 +7,11 @@ import contextlib
 import signal
 import socket
 from collections.abc import Generator
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import uvicorn
 
-from ..interfaces import App, ASGIApp
+from ..interfaces import App
 from ..logs import to_stderr
 from . import Site
 
@@ -21,18 +21,13 @@ _KEEP_ALIVE_S = 10**9
 
 def serve(app: App, site: Site) -> None:
     """See `engines.Serve`. WebSockets that are open at SIGTERM are closed with code 1012, service restart."""
-    run(cast(ASGIApp, app), site, lifespan="auto", ws="auto")
-
-
-def run(app: ASGIApp, site: Site, *, lifespan: Literal["auto", "off"], ws: Literal["auto", "none"]) -> None:
-    """Serve `app`; uvicorn reports only warnings and errors, on stderr."""
     to_stderr("uvicorn.error")
     config = uvicorn.Config(
         cast(Any, app),
         interface="asgi3",
         http="httptools",
-        ws=ws,
-        lifespan=lifespan,
+        ws="auto",
+        lifespan="auto",
         log_config=None,
         access_log=False,
         proxy_headers=False,
