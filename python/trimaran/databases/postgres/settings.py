@@ -62,7 +62,7 @@ _REPLICATION = {
     # of a long read on the primary itself: vacuum waits for it.
     "hot_standby_feedback": "on",
     # A replica tries its primary this often while it is not there; the default of 5 s would be most of a failover.
-    "wal_retrieve_retry_interval": "200ms",
+    "wal_retrieve_retry_interval": "50ms",
     "wal_receiver_status_interval": "1s",
     "wal_receiver_timeout": "10s",
     "wal_sender_timeout": "10s",

@@ -13,7 +13,6 @@ from .line import looked_at
 from .nodes import ForeignNode, Node, OwnNode, Report, refuse_writes
 
 _LET_GO_S = 2.0
-_COURTESY_S = 0.2
 
 
 class Actions:
@@ -24,6 +23,9 @@ class Actions:
         self._group = group
         self._nodes = nodes
         self._report = report
+        self._pointing: asyncio.Task[None] | None = None
+        self._under_way: set[asyncio.Task[None]] = set()
+        """What is not waited for and not cancelled: its own limits end it."""
 
     async def fence(self, name: str) -> None:
         """Make sure that the node acknowledges nothing more.
@@ -40,10 +42,9 @@ class Actions:
         replicas = [n for n in self._nodes.values() if isinstance(n, ForeignNode) and n is not node and _is_replica(n)]
         asked = asyncio.create_task(refuse_writes(node, _LET_GO_S))
         await asyncio.gather(*(self._let_go(replica) for replica in replicas))
-        # Not cancelled when it hangs: its own limits end it.
-        asked.add_done_callback(looked_at)
+        self._keep_under_way(asked)
         # One that does not answer anyway is not waited for: its replicas have let go of it.
-        done, _ = await asyncio.wait({asked}, timeout=_COURTESY_S if node.trouble else _LET_GO_S)
+        done, _ = await asyncio.wait({asked}, timeout=0 if node.trouble else _LET_GO_S)
         error = asked.exception() if done else None
         if error is not None or not done:
             self._report(f"{name} could not be asked to take no writes: {error or 'it does not answer'}")
@@ -53,23 +54,34 @@ class Actions:
         await refuse_writes(self._nodes[name], _LET_GO_S)
 
     async def promote(self, name: str, followers: Iterable[str]) -> int:
-        """Make the replica the primary and point the followers to it; its timeline then.
+        """Make the replica the primary and begin to point the followers to it (`followed`); its timeline then.
 
         It waits for the followers from its first commit on: that is set before it can take one.
         """
         node = self._nodes[name]
         others = [self._nodes[follower] for follower in followers]
-        async with operations.connected(node.conninfo()) as connection:
-            if node.own:
-                await operations.keep_slots(connection, self._group, [n for n in self._nodes if n != name])
-            await operations.wait_for(connection, [other.stream_name for other in others])
-            pointing = asyncio.gather(*(self._point(other, node) for other in others), return_exceptions=True)
-            timeline = await operations.promote(connection)
-            await pointing  # Whoever could not be pointed there now is pointed by the next decision.
-            if not node.own:
-                await operations.allow_writes(connection)
+        # At the same time: to be promoted and to be told of another primary each take a while on a slow disk.
+        self._pointing = asyncio.create_task(self._have_follow(others, node))
+        try:
+            async with operations.connected(node.conninfo()) as connection:
+                await operations.wait_for(connection, [other.stream_name for other in others])
+                timeline = await operations.promote(connection)
+                if not node.own:
+                    await operations.allow_writes(connection)
+        finally:
+            self._keep_under_way(self._pointing)
         node.timeline = max(node.timeline, timeline)
         return timeline
+
+    async def followed(self, within_s: float) -> None:
+        """Returns when the followers of the last promotion have been pointed to it, or cannot be, or it takes long."""
+        if self._pointing is not None:
+            await asyncio.wait({self._pointing}, timeout=within_s)
+
+    async def _have_follow(self, replicas: Iterable[Node], to: Node) -> None:
+        """Slots for all, then each is pointed there. Whoever could not be is pointed by the next decision."""
+        await self.keep_slots(to.name, reserve=False)
+        await asyncio.gather(*(self._point(replica, to) for replica in replicas), return_exceptions=True)
 
     async def repoint(self, names: Iterable[str], to: str) -> None:
         """Have running replicas follow another node."""
@@ -87,14 +99,14 @@ class Actions:
         if isinstance(node, OwnNode):
             async with operations.connected(node.conninfo()) as connection:
                 await operations.keep_role(connection, node.embedded.passwords.replication)
-                await operations.keep_slots(connection, self._group, [n for n in self._nodes if n != primary])
+                await operations.keep_slots(connection, self._group, self._others(primary))
 
-    async def keep_slots(self, primary: str) -> None:
+    async def keep_slots(self, primary: str, *, reserve: bool = True) -> None:
         """Have the primary keep WAL for the nodes of the group, and for no others of its name."""
         node = self._nodes[primary]
         if node.own:
             async with operations.connected(node.conninfo()) as connection:
-                await operations.keep_slots(connection, self._group, [n for n in self._nodes if n != primary])
+                await operations.keep_slots(connection, self._group, self._others(primary), reserve=reserve)
 
     async def restart(self, name: str) -> None:
         """Start a node of ours where it was."""
@@ -114,9 +126,13 @@ class Actions:
         await node.embedded.follow(
             name, upstream.embedded.upstream, self._report, diverged=how == "rewind", copy=how == "copy"
         )
-        # Slots from when it was a primary would keep its own disk filling.
         async with operations.connected(node.conninfo()) as connection:
-            await operations.keep_slots(connection, self._group, [])
+            await operations.prepare_slots(connection, self._group, self._others(name))
+
+    def _keep_under_way(self, task: asyncio.Task[None]) -> None:
+        self._under_way.add(task)
+        task.add_done_callback(looked_at)
+        task.add_done_callback(self._under_way.discard)
 
     async def _let_go(self, replica: ForeignNode) -> None:
         async with operations.connected(replica.conninfo()) as connection:
@@ -127,6 +143,9 @@ class Actions:
     async def _point(self, replica: Node, to: Node) -> None:
         async with operations.connected(replica.conninfo()) as connection:
             await operations.follow(connection, replica.follow_conninfo(to), replica.slot)
+
+    def _others(self, name: str) -> list[str]:
+        return [other for other in self._nodes if other != name]
 
     def _own(self, name: str) -> OwnNode:
         node = self._nodes[name]

@@ -73,6 +73,8 @@ class Loop:
         self._keep = keep
         self._publish = publish
         self._interval_s = interval_s
+        self._is_replacing = False
+        """Whether the primary is fenced, and the next look is to tell who takes over."""
         self._wake = asyncio.Event()
         self._watched: dict[int, int] = {}
         """Processes whose end wakes the loop: pid to descriptor."""
@@ -108,7 +110,8 @@ class Loop:
     async def step(self) -> bool:
         """One look, one decision, one action; whether there is nothing more to do for now."""
         self._watch_processes()
-        self.facts = await self._observer.round(self.memory.primary)
+        self.facts = await self._observer.round(self.memory.primary, is_down=self._is_replacing)
+        self._is_replacing = False
         decision = decide(time.monotonic(), self.facts, self.memory, self._rules)
         self.memory = decision.memory
         self._keep(self.memory)
@@ -116,16 +119,21 @@ class Loop:
         if decision.writable != self.writable and not isinstance(decision.action, Promote):
             self.writable = decision.writable
             await self._publish()
+        has_failed = False
         try:
             await self._act(decision)
         except DatabaseError as error:
+            has_failed = True
             self._complain(self.memory.primary, f"{_named(decision)} has failed: {error}")
             if isinstance(decision.action, Synchronous):
                 # Whether the old or the new order is in force is not known; the guard holds for both.
                 self.memory = replace(self.memory, told=UNKNOWN)
-            await asyncio.sleep(self._interval_s)
         await self._publish()
-        return not decision.soon and isinstance(decision.action, Nothing | HoldWrites | Keep | Rejoin | Restart)
+        self._is_replacing = not has_failed and (decision.soon or isinstance(decision.action, Fence))
+        # What has failed is tried again after the usual time, or at once when the end of a process may be why.
+        return has_failed or (
+            not decision.soon and isinstance(decision.action, Nothing | HoldWrites | Keep | Rejoin | Restart)
+        )
 
     async def close(self) -> None:
         """Gives up what is under way and lets go of all connections."""
@@ -181,6 +189,8 @@ class Loop:
                 )
                 self._keep(self.memory)
                 self.writable = node
+                await self._publish()
+                await self._actions.followed(_ORDER_S)
                 self._journal.say(self._group, f"{node} is the primary, on timeline {self.memory.timeline}")
             case Adopt():
                 await _soon(self._actions.keep_slots(self.memory.primary))

@@ -49,6 +49,8 @@ class Node:
     """What is the same for both kinds. Belongs to one event loop."""
 
     own = False
+    _knock_s = 1.0
+    """Of ours /proc tells when it is suspended; the door is for all other ways to hang."""
 
     def __init__(self, name: str, timeout_s: float, stall_s: float) -> None:
         self.name = name
@@ -62,14 +64,14 @@ class Node:
         """Why it did not answer the last time; empty when it did."""
         self.timeline = 0
         """The highest that this node was seen on since it was started."""
-        self.probe = Probe(self.conninfo, timeout_s, stall_s)
+        self.probe = Probe(self.conninfo, timeout_s, stall_s, self._knock_s)
 
-    async def look(self) -> bool:
-        """Asks the node how it is; whether it answered in time."""
+    async def look(self, limit_s: float | None = None) -> bool:
+        """Asks the node how it is; whether it answered in time, which `limit_s` makes shorter for this once."""
         before = self.sight
         try:
             self._may_be_asked()
-            self.sight = await self.probe.look()
+            self.sight = await self.probe.look(limit_s)
         except Unanswered as unanswered:
             self.trouble = str(unanswered)
             return False
@@ -222,6 +224,8 @@ class OwnNode(Node):
 
 class ForeignNode(Node):
     """A node that others run; it is reached by its DSN, whose role is used for everything."""
+
+    _knock_s = 0.3
 
     def __init__(self, name: str, dsn: str, timeout_s: float, stall_s: float) -> None:
         super().__init__(name, timeout_s, stall_s)

@@ -16,6 +16,10 @@ _LATE_S = 0.1
 """A round that takes this much longer than its limit says something about this machine, not about the nodes."""
 
 
+_GLANCE_S = 0.01
+"""How long a primary that is being replaced is waited for."""
+
+
 class Observer:
     """Looks at the nodes of one group."""
 
@@ -27,11 +31,16 @@ class Observer:
         self.applied = Lag()
         self._source = ""
 
-    async def round(self, primary: str) -> dict[str, NodeFacts]:
-        """The facts of now. `primary` is the one whose positions the others are compared with."""
+    async def round(self, primary: str, *, is_down: bool = False) -> dict[str, NodeFacts]:
+        """The facts of now. `primary` is the one whose positions the others are compared with.
+
+        Where it is down and being replaced (`is_down`), everybody waits for the others' answers, and not for its.
+        """
         began = time.monotonic()
         nodes = list(self._nodes.values())
-        answered = await asyncio.gather(*(node.look() for node in nodes))
+        answered = await asyncio.gather(
+            *(node.look(_GLANCE_S if is_down and node.name == primary else None) for node in nodes)
+        )
         now = time.monotonic()
         late = now - began > self._timeout_s + _LATE_S
         if primary != self._source:

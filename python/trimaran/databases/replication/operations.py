@@ -20,8 +20,13 @@ from trimaran.errors import DatabaseError
 from .line import Connection, row
 
 _STATEMENT_MS = 10_000
-_PROMOTE_S = 60
+_PROMOTE_S = 60.0
 _POLL_S = 0.01
+_PROMOTED_POLL_S = 0.004
+"""`pg_promote` itself looks ten times a second: too coarse while everybody waits."""
+
+_UNRESERVED = "none"
+"""A slot that has never kept WAL has no status."""
 
 
 @asynccontextmanager
@@ -38,12 +43,13 @@ async def connected(conninfo: str) -> AsyncIterator[Connection]:
 
 async def promote(connection: Connection) -> int:
     """Make the replica a primary; the timeline it has then. Raises DatabaseError when it does not become one."""
-    await connection.execute(f"SET statement_timeout = {(_PROMOTE_S + 5) * 1000}")
-    if (await row(connection, "SELECT pg_is_in_recovery()"))[0]:
-        done = await row(connection, f"SELECT pg_promote(true, {_PROMOTE_S})")
-        if not done[0]:
-            raise DatabaseError(f"it has not become a primary within {_PROMOTE_S} s")
-    await connection.execute(f"SET statement_timeout = {_STATEMENT_MS}")
+    asked, deadline = False, time.monotonic() + _PROMOTE_S
+    while (await row(connection, "SELECT pg_is_in_recovery()"))[0]:
+        if not asked:
+            asked = bool((await row(connection, "SELECT pg_promote(false)"))[0])
+        if time.monotonic() > deadline:
+            raise DatabaseError(f"it has not become a primary within {_PROMOTE_S:g} s")
+        await asyncio.sleep(_PROMOTED_POLL_S)
     said = await row(
         connection, "SELECT ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int"
     )
@@ -59,9 +65,10 @@ async def wait_for(connection: Connection, names: Iterable[str]) -> None:
 
 async def follow(connection: Connection, primary_conninfo: str, slot: str | None) -> None:
     """Have a running replica get its WAL from elsewhere; from nowhere when `primary_conninfo` is empty."""
-    await _set(connection, "primary_conninfo", primary_conninfo)
-    if slot is not None:
+    # Each setting is a file written to the disk: one that is as it should be costs a failover nothing.
+    if slot is not None and (await row(connection, "SELECT current_setting('primary_slot_name')"))[0] != slot:
         await _set(connection, "primary_slot_name", slot)
+    await _set(connection, "primary_conninfo", primary_conninfo)
     await _reload(connection)
 
 
@@ -86,22 +93,48 @@ async def has_received(connection: Connection, position: int, within_s: float) -
     return True
 
 
-async def keep_slots(connection: Connection, group: str, nodes: Iterable[str]) -> None:
+async def keep_slots(connection: Connection, group: str, nodes: Iterable[str], *, reserve: bool = True) -> None:
     """Have a node keep WAL for exactly these replicas: slots of the group that nobody needs are dropped.
 
-    A slot whose WAL is gone is made anew, for the copy that its replica has to become.
+    A slot whose WAL is gone is made anew, for the copy that its replica has to become. With `reserve` so is one that
+    keeps nothing yet (`prepare_slots`).
     """
     wanted = {slot_of(node) for node in nodes}
-    cursor = await connection.execute(
-        "SELECT slot_name, active, coalesce(wal_status, '') FROM pg_replication_slots WHERE slot_type = 'physical'"
-    )
-    found = {name: (active, status) for name, active, status in await cursor.fetchall()}
-    for name, (active, status) in found.items():
-        if not active and (status == "lost" or (name not in wanted and _is_ours(name, group))):
+    kept = set()
+    for name, is_active, status in await _slots(connection):
+        is_useless = status == "lost" or (reserve and status == _UNRESERVED)
+        if not is_active and ((name in wanted and is_useless) or (name not in wanted and _is_ours(name, group))):
             await connection.execute("SELECT pg_drop_replication_slot(%s)", (name,))
-    for name in sorted(wanted):
-        if name not in found or found[name][1] == "lost":
-            await connection.execute("SELECT pg_create_physical_replication_slot(%s, true)", (name,))
+        else:
+            kept.add(name)
+    for name in sorted(wanted - kept):
+        await connection.execute("SELECT pg_create_physical_replication_slot(%s, true)", (name,))
+
+
+async def prepare_slots(connection: Connection, group: str, nodes: Iterable[str]) -> None:
+    """Have a replica ready for being followed by these nodes: slots that keep no WAL as long as nobody uses them.
+
+    To make one takes several writes to the disk, for which a failover is no time. One from when it was a primary would
+    keep its own disk filling.
+    """
+    wanted = {slot_of(node) for node in nodes}
+    kept = set()
+    for name, is_active, status in await _slots(connection):
+        if not is_active and (status != _UNRESERVED or name not in wanted) and _is_ours(name, group):
+            await connection.execute("SELECT pg_drop_replication_slot(%s)", (name,))
+        else:
+            kept.add(name)
+    for name in sorted(wanted - kept):
+        await connection.execute("SELECT pg_create_physical_replication_slot(%s, false)", (name,))
+
+
+async def _slots(connection: Connection) -> list[tuple[str, bool, str]]:
+    """Physical slots: name, whether somebody uses it, and how its WAL is."""
+    cursor = await connection.execute(
+        "SELECT slot_name, active, coalesce(wal_status, %s) FROM pg_replication_slots WHERE slot_type = 'physical'",
+        (_UNRESERVED,),
+    )
+    return [(name, active, status) for name, active, status in await cursor.fetchall()]
 
 
 async def drop_slot(connection: Connection, node: str) -> None:

@@ -27,8 +27,7 @@ from psycopg import conninfo as libpq
 
 from .line import Line, Question, Unanswered, row
 
-_EVERY_S = 1.0
-"""Between two commits, and between two knocks at the door."""
+_COMMIT_EVERY_S = 1.0
 _SSL_REQUEST = struct.pack("!ii", 8, 80_877_103)
 _BROKEN_CLASSES = ("53", "58", "XX")
 """SQLSTATE classes: insufficient resources, system error, internal error."""
@@ -107,10 +106,14 @@ class Sight:
 class Probe:
     """The questions to one node. Belongs to one event loop."""
 
-    def __init__(self, conninfo: Callable[[], str], timeout_s: float, stall_s: float) -> None:
-        """`conninfo` is called for each new connection: a node may come back on another port."""
+    def __init__(self, conninfo: Callable[[], str], timeout_s: float, stall_s: float, knock_s: float = 1.0) -> None:
+        """`conninfo` is called for each new connection: a node may come back on another port.
+
+        `knock_s` is between two knocks at the door, each of which makes the node start a process.
+        """
         self._timeout_s = timeout_s
         self._stall_s = stall_s
+        self._knock_s = knock_s
         self._conninfo = conninfo
         self._queries, self._commits = Line(conninfo), Line(conninfo)
         self._query = Question(self._ask)
@@ -121,13 +124,16 @@ class Probe:
         self.write_failure = ""
         """Why the node cannot commit; empty when it can, or was not asked."""
 
-    async def look(self) -> Sight:
-        """What the node says now. Raises Unanswered with the reason when it does not answer in time."""
+    async def look(self, limit_s: float | None = None) -> Sight:
+        """What the node says now. Raises Unanswered with the reason when it does not answer in time.
+
+        `limit_s` is for this look alone, where the usual limit is too long.
+        """
         now = time.monotonic()
         if now >= self._next_knock_s:
-            self._next_knock_s = now + _EVERY_S
+            self._next_knock_s = now + self._knock_s
             self._door.begin()
-        sight = await self._query.fresh(self._timeout_s)
+        sight = await self._query.fresh(self._timeout_s if limit_s is None else limit_s)
         await self._watch_door(now)
         if sight.in_recovery:
             self.write_failure = ""
@@ -179,7 +185,7 @@ class Probe:
         except (OSError, Unanswered):
             pass  # Whether it can be reached is the query's to find out.
         if now >= self._next_commit_s:
-            self._next_commit_s = now + _EVERY_S
+            self._next_commit_s = now + _COMMIT_EVERY_S
             self._commit.begin()
 
     async def _watch_door(self, now: float) -> None:
