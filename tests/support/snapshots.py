@@ -49,7 +49,7 @@ DATABASE: dict[str, Any] = {
     "tls": False,
     "users": [],
     "nodes": [],
-    "monitor": {"user": "", "password": "", "database": "", "interval_ms": 100},
+    "monitor": {"user": "", "password": "", "database": "", "interval_ms": 100, "rest_ms": 1_000},
     "clients_max": 200,
     "connections_max": 10,
     "checkout_timeout_ms": 5_000,

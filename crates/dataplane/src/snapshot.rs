@@ -365,7 +365,9 @@ pub struct Monitor {
     pub user: String,
     pub password: String,
     pub database: String,
+    /// Time between two questions to a node, and while nobody uses the group.
     pub interval_ms: u64,
+    pub rest_ms: u64,
 }
 
 /// How reads are spread.

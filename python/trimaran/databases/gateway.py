@@ -26,6 +26,8 @@ from .replication.nodes import Credentials
 REFRESH_S = 2.0
 """Time between two looks at the roles."""
 _MONITOR_INTERVAL_MS = 100
+_MONITOR_REST_MS = 1_000
+"""The same while nobody uses the gateway."""
 _ROLES_MAX = 10_000
 _ROLES = f"""SELECT rolname, rolpassword, rolsuper FROM pg_catalog.pg_authid
 WHERE rolcanlogin AND rolpassword LIKE 'SCRAM-SHA-256$%' AND (rolvaliduntil IS NULL OR rolvaliduntil > now())
@@ -103,6 +105,7 @@ class DatabaseGateway:
                 "password": login.monitor_password,
                 "database": login.database,
                 "interval_ms": _MONITOR_INTERVAL_MS,
+                "rest_ms": _MONITOR_REST_MS,
             },
             "clients_max": settings.clients_max,
             "connections_max": settings.connections_max,

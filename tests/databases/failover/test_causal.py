@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 
 import psycopg
 import pytest
@@ -104,6 +106,40 @@ def test_a_session_sees_its_own_writes(session: Cluster) -> None:
 
 def test_the_same_reads_are_stale_when_nobody_looks(off: Cluster) -> None:
     assert stale_reads(off, 80) > 0
+
+
+def last_question(primary: psycopg.Connection) -> tuple[datetime, timedelta]:
+    """When the gateway has last asked the primary how far it is, and how long ago that was."""
+    row = primary.execute(
+        "SELECT query_start, clock_timestamp() - query_start FROM pg_stat_activity "
+        "WHERE application_name = 'trimaran monitor'"
+    ).fetchone()
+    assert row is not None, "the gateway asks nobody"
+    return row
+
+
+def test_a_write_after_a_rest_is_seen(session: Cluster) -> None:
+    """Nobody has used the gateway for a while: its nodes are asked less often, and what it knows of them is old."""
+    with session.connect() as connection, session.superuser(session.primary.name) as primary:
+        connection.execute("INSERT INTO seen VALUES (700, 0)")
+        for number in range(1, 4):
+            eventually(lambda: last_question(primary)[1] > timedelta(seconds=0.6), "the gateway rests")
+            connection.execute("UPDATE seen SET number = %s WHERE name = 700", (number,))
+            assert connection.execute("SELECT number FROM seen WHERE name = 700").fetchone() == (number,)
+
+
+def test_nodes_are_asked_often_again_after_a_rest(session: Cluster) -> None:
+    with session.connect() as connection, session.superuser(session.primary.name) as primary:
+        eventually(lambda: last_question(primary)[1] > timedelta(seconds=0.6), "the gateway rests")
+        asked = [last_question(primary)[0]]
+
+        def soon_after_one_another() -> bool:
+            connection.execute("SELECT 1")
+            if (last := last_question(primary)[0]) != asked[-1]:
+                asked.append(last)
+            return any(later - earlier < timedelta(seconds=0.4) for earlier, later in itertools.pairwise(asked))
+
+        eventually(soon_after_one_another, "two questions in half a second")
 
 
 def test_reads_return_to_replicas_when_those_have_caught_up(session: Cluster) -> None:

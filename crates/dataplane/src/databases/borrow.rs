@@ -2,7 +2,7 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -22,22 +22,36 @@ use crate::snapshot::Causal;
 /// Pause before a primary that cannot be reached is tried again, unless the topology changes first.
 const AGAIN: Duration = Duration::from_millis(50);
 
-/// How long a unit may look for a connection, over all its tries.
-#[derive(Debug, Clone, Copy)]
+/// How long a unit may look for a connection, over all its tries, from when it first has to wait: most never do, and never
+/// look at the clock.
+#[derive(Debug)]
 pub struct Deadlines {
-    /// For a connection of a node that is there.
-    pub checkout: Instant,
-    /// For a primary to be there.
-    pub hold: Instant,
+    begun: OnceLock<Instant>,
+    checkout: Duration,
+    hold: Duration,
 }
 
 impl Deadlines {
     pub fn of(view: &View) -> Self {
-        let now = Instant::now();
         Self {
-            checkout: now + Duration::from_millis(view.settings.checkout_timeout_ms),
-            hold: now + Duration::from_millis(view.settings.hold_timeout_ms),
+            begun: OnceLock::new(),
+            checkout: Duration::from_millis(view.settings.checkout_timeout_ms),
+            hold: Duration::from_millis(view.settings.hold_timeout_ms),
         }
+    }
+
+    fn begun(&self) -> Instant {
+        *self.begun.get_or_init(Instant::now)
+    }
+
+    /// For a connection of a node that is there.
+    fn checkout(&self) -> Instant {
+        self.begun() + self.checkout
+    }
+
+    /// For a primary to be there.
+    fn hold(&self) -> Instant {
+        self.begun() + self.hold
     }
 }
 
@@ -48,13 +62,17 @@ pub async fn borrow(
     session: &mut Session,
     role: Role,
     avoid: &mut Vec<Arc<Node>>,
-    deadlines: Deadlines,
+    deadlines: &Deadlines,
 ) -> Result<(Guard, Role), Report> {
     if role == Role::Replica {
         while let Some(node) = replica(group, session, avoid).await {
             let pool = node.pool(&session.login);
             let limits = group.view().limits;
-            match pool.borrow(&limits, deadlines.checkout).await {
+            let borrowed = match pool.borrow_now(&limits) {
+                Some(guard) => Ok(guard),
+                None => pool.borrow(&limits, deadlines.checkout()).await,
+            };
+            match borrowed {
                 Ok(guard) => {
                     group.counters.mine().replica_reads.add(1);
                     return Ok((guard, Role::Replica));
@@ -66,7 +84,7 @@ pub async fn borrow(
     primary(group, session, deadlines).await.map(|guard| (guard, Role::Primary))
 }
 
-async fn primary(group: &Group, session: &Session, deadlines: Deadlines) -> Result<Guard, Report> {
+async fn primary(group: &Group, session: &Session, deadlines: &Deadlines) -> Result<Guard, Report> {
     let mut held_since_us = None;
     loop {
         // Asked before the view is looked at, so that no change is missed.
@@ -100,13 +118,13 @@ async fn primary(group: &Group, session: &Session, deadlines: Deadlines) -> Resu
             }
         };
         held_since_us.get_or_insert_with(now_us);
-        if Instant::now() >= deadlines.hold {
+        if Instant::now() >= deadlines.hold() {
             note_held(group, held_since_us);
             return Err(Report::error("57P03", format!("no server can take writes: {why}"))
                 .with_hint("`trimaran db status` tells how the nodes are"));
         }
         // Either ends the wait.
-        let _ = timeout_at(deadlines.hold.min(Instant::now() + AGAIN), changed).await;
+        let _ = timeout_at(deadlines.hold().min(Instant::now() + AGAIN), changed).await;
     }
 }
 
@@ -116,10 +134,13 @@ async fn of_primary(
     node: &Arc<Node>,
     session: &Session,
     limits: &Limits,
-    deadlines: Deadlines,
+    deadlines: &Deadlines,
 ) -> Option<Result<Guard, Unavailable>> {
     let pool = node.pool(&session.login);
-    let mut borrowing = pin!(pool.borrow(limits, deadlines.checkout.max(deadlines.hold)));
+    if let Some(guard) = pool.borrow_now(limits) {
+        return Some(Ok(guard));
+    }
+    let mut borrowing = pin!(pool.borrow(limits, deadlines.checkout().max(deadlines.hold())));
     loop {
         let mut changed = pin!(group.changed.notified());
         if !group.view().primary().is_some_and(|primary| Arc::ptr_eq(primary, node)) {
@@ -159,12 +180,13 @@ async fn replica(group: &Group, session: &mut Session, avoid: &[Arc<Node>]) -> O
     if !view.has_replicas() {
         return None;
     }
-    let arrived_us = now_us();
-    let deadline = Instant::now() + Duration::from_millis(view.settings.reads.wait_ms);
+    let reads = &view.settings.reads;
+    let arrived_us = if reads.causal == Causal::Linear { now_us() } else { 0 };
+    let mut deadline = None;
     loop {
         let primary = view.primary()?;
         let sample = primary.sample_as_primary();
-        let need = match view.settings.reads.causal {
+        let need = match reads.causal {
             Causal::Off => Need::Position(0),
             Causal::Session => session.horizon.need(sample),
             Causal::Linear if sample.begun_us <= arrived_us => Need::SampleSince(arrived_us),
@@ -184,7 +206,9 @@ async fn replica(group: &Group, session: &mut Session, avoid: &[Arc<Node>]) -> O
         // News from the nodes is what a wait waits for; asked for also when this read does not wait, for the next one.
         let replicas = view.members.iter().map(|member| &member.node).filter(|node| !Arc::ptr_eq(node, primary));
         let asked: Vec<_> = waiting_for.into_iter().chain(replicas).collect();
-        if Instant::now() >= deadline || timeout_at(deadline, news_of(&asked)).await.is_err() {
+        let now = Instant::now();
+        let deadline = *deadline.get_or_insert(now + Duration::from_millis(reads.wait_ms));
+        if now >= deadline || timeout_at(deadline, news_of(&asked)).await.is_err() {
             for node in asked {
                 node.vitals.ask();
             }

@@ -160,7 +160,8 @@ impl<'e> Exchange<'e> {
 
     fn poll(&mut self, cx: &mut Context<'_>, request: Request<'_>) -> Poll<Result<Outcome, Broken>> {
         loop {
-            let mut moved = self.poll_send(cx, request)?;
+            // What it could not send yet wakes this task; what it has sent makes nothing else possible.
+            self.poll_send(cx, request)?;
             // COPY data that the server has refused is sent to its end too: half a message would be taken for the next client's.
             let is_sent = self.sent == request.ours.len() + request.unit.len() && self.copy.is_empty();
             if self.is_answered() && is_sent {
@@ -171,8 +172,13 @@ impl<'e> Exchange<'e> {
                 }
                 return Poll::Pending;
             }
+            let mut moved = false;
             if self.poll_pass_on(cx)?.is_ready() && !self.is_answered() {
-                moved |= self.poll_receive(cx)?;
+                moved = self.poll_receive(cx)?;
+                if moved && self.is_answered() && is_sent {
+                    // Nearly always here: nobody has to be watched for what is over.
+                    continue;
+                }
             }
             if self.expect.copying {
                 moved |= self.poll_copy_in(cx)?;
@@ -189,9 +195,8 @@ impl<'e> Exchange<'e> {
         self.expect.is_empty() && self.passing == 0
     }
 
-    /// Sends what is left of the request, then COPY data. True when something was sent.
-    fn poll_send(&mut self, cx: &mut Context<'_>, request: Request<'_>) -> Result<bool, Broken> {
-        let mut moved = false;
+    /// Sends what is left of the request, then COPY data.
+    fn poll_send(&mut self, cx: &mut Context<'_>, request: Request<'_>) -> Result<(), Broken> {
         let length = request.ours.len() + request.unit.len();
         while self.sent < length {
             let ours = &request.ours[self.sent.min(request.ours.len())..];
@@ -205,23 +210,21 @@ impl<'e> Exchange<'e> {
             match written {
                 Poll::Ready(Ok(count @ 1..)) => self.sent += count,
                 Poll::Ready(_) => return Err(self.server_gone()),
-                Poll::Pending => return Ok(moved),
+                Poll::Pending => return Ok(()),
             }
-            moved = true;
         }
         while self.copied < self.copy.len() {
             match self.connection.stream.poll_write(cx, &self.copy[self.copied..]) {
                 Poll::Ready(Ok(count @ 1..)) => self.copied += count,
                 Poll::Ready(_) => return Err(self.server_gone()),
-                Poll::Pending => return Ok(moved),
+                Poll::Pending => return Ok(()),
             }
-            moved = true;
         }
         self.copy.clear();
         self.copied = 0;
         match self.connection.stream.poll_flush(cx) {
             Poll::Ready(Err(_)) => Err(self.server_gone()),
-            _ => Ok(moved),
+            _ => Ok(()),
         }
     }
 

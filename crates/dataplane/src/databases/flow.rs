@@ -159,11 +159,14 @@ async fn carry(client: &mut Client, session: &mut Session, group: &Group, unit: 
         Err(error) => return fatal(client, Report::fatal("08P01", error.to_string())).await,
     };
     for entry in &survey.entries {
-        entry.planned().await;
+        if entry.plan().is_none() {
+            entry.planned().await;
+        }
         entry.executions.fetch_add(1, Ordering::Relaxed);
     }
     survey.resolve(session);
     group.counters.mine().requests.add(1);
+    group.wake();
     if session.untold && has_to_hear(&survey) {
         group.counters.mine().transactions_lost.add(1);
         let report = transaction_lost(session, survey.commits());
@@ -182,7 +185,7 @@ async fn carry(client: &mut Client, session: &mut Session, group: &Group, unit: 
         let fresh = session.guard.is_none();
         if fresh {
             let wanted = if session.lost { Role::Primary } else { role };
-            match borrow(group, session, wanted, &mut avoid, deadlines).await {
+            match borrow(group, session, wanted, &mut avoid, &deadlines).await {
                 Ok((mut guard, role)) => {
                     session.client.borrowed(guard.connection().map(|connection| Arc::clone(&connection.target)));
                     guard.node().inspect(|node| node.requests.add(1));
@@ -322,7 +325,7 @@ async fn bring_over(
     }
     if is_same || may_run {
         // The same object makes the next comparison cheap.
-        connection.settings = session.settings.clone();
+        connection.settings.become_one_with(&session.settings);
     }
     Ok(())
 }
@@ -338,18 +341,18 @@ fn vacate(group: &Group, survey: &Survey<'_>) {
 }
 
 /// The role that a unit is for.
-fn decide(session: &Session, survey: &Survey<'_>, split: bool) -> Role {
+fn decide(session: &mut Session, survey: &Survey<'_>, split: bool) -> Role {
     if session.guard.is_some() || session.status != IDLE || !session.pins.is_empty() {
         return session.role;
     }
+    let situation = session.situation(split);
     let plans = survey.entries.iter().filter_map(|entry| Some((entry.plan()?, entry.was_learnt())));
-    route::decide(plans, session.situation(split)).role
+    route::decide(plans, situation).role
 }
 
 /// The answer to what concerns only this session's names for statements: servers know them by others.
 fn answered_here(session: &mut Session, survey: &Survey<'_>) -> Option<Vec<u8>> {
-    survey.query.as_ref()?;
-    let plan = survey.entries.first()?.plan()?;
+    let plan = survey.entries.first().filter(|_| survey.is_query)?.plan()?;
     let [Effect::Deallocate { name }] = &plan.effects[..] else { return None };
     if plan.statements != 1 || session.status == FAILED {
         return None;

@@ -18,6 +18,7 @@ use super::monitor::History;
 use super::node::Node;
 use super::plan::{Plans, Queue};
 use super::pool::Limits;
+use super::rest::Rest;
 use super::statement::Statements;
 use super::user::User;
 use crate::clock::now_us;
@@ -62,6 +63,8 @@ pub struct Group {
     known_parameters: Mutex<HashMap<ParametersKey, Vec<(String, String)>>>,
     /// Where the present primary was when.
     history: Mutex<History>,
+    /// On while nobody uses it.
+    pub rest: Arc<Rest>,
     /// The last node that was the primary.
     last_primary: Mutex<Option<Arc<Node>>>,
 }
@@ -114,6 +117,7 @@ impl Group {
             counters: Sharded::new(threads),
             known_parameters: Mutex::default(),
             history: Mutex::default(),
+            rest: Arc::default(),
             last_primary: Mutex::default(),
         })
     }
@@ -144,6 +148,21 @@ impl Group {
         self.known_parameters().clear();
         self.changed.notify_waiters();
         self.cut_lost();
+        self.wake();
+    }
+
+    /// It is used: where it rested, every node is asked how it is.
+    pub fn wake(&self) {
+        if self.rest.end() {
+            for member in &self.view().members {
+                member.node.vitals.ask();
+            }
+        }
+    }
+
+    /// Units of all sessions so far.
+    pub fn requests(&self) -> u64 {
+        self.counters.sum(|counters| counters.requests.get())
     }
 
     /// Ends what waits for an answer that cannot be expected any more: of a former primary once there is another, which is
@@ -333,6 +352,20 @@ impl View {
     /// Whether any replica is there to be read from.
     pub fn has_replicas(&self) -> bool {
         self.members.iter().any(|member| member.role == DatabaseRole::Replica)
+    }
+
+    /// Whether a replica that answers is seen to lack something that the primary has.
+    pub fn has_laggards(&self) -> bool {
+        let newest = self.primary_sample().position;
+        self.members.iter().filter(|member| member.role == DatabaseRole::Replica).any(|member| {
+            let sample = member.node.vitals.sample();
+            sample.is_reachable() && sample.answer.is_some_and(|answer| answer.position < newest)
+        })
+    }
+
+    /// Whether anything is under way, or a replica lacks something.
+    pub fn is_busy(&self) -> bool {
+        self.has_laggards() || self.members.iter().any(|member| member.node.in_use.load(Ordering::Relaxed) > 0)
     }
 
     /// A replica that has replayed `position`, chosen by the policy. `avoid` are those that have just failed.

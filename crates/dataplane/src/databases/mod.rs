@@ -36,6 +36,7 @@ mod open;
 pub mod plan;
 mod pool;
 mod position;
+mod rest;
 mod route;
 mod session;
 mod settings;

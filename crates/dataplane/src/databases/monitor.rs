@@ -17,6 +17,7 @@ use tokio::time::{sleep, timeout};
 pub use self::history::History;
 pub use self::vitals::{Answer, Sample, Vitals};
 use super::backend::{Endpoint, Login, QueryFailure, Session, connect};
+use super::rest::Rest;
 use crate::clock::now_us;
 
 /// Shortest time between two attempts at a node that does not answer, however many ask.
@@ -25,15 +26,18 @@ const RETRY_MIN: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(1);
 
 /// How often to ask, and how long to wait for an answer, which includes connecting where that is needed.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Pace {
     pub interval: Duration,
+    /// The same while `rest` is on and the node answers.
+    pub rest_interval: Duration,
+    pub rest: Arc<Rest>,
     pub limit: Duration,
 }
 
 /// Asks until the task is aborted. There must be one watch for each `Vitals`.
 pub async fn watch(vitals: Arc<Vitals>, endpoint: Arc<Endpoint>, login: Arc<Login>, pace: Pace) {
-    let mut node = Node { endpoint, login, pace, open: None };
+    let mut node = Node { endpoint, login, limit: pace.limit, open: None };
     loop {
         match timeout(pace.limit, node.sample()).await {
             Ok(Ok((begun_us, answer))) => vitals.publish(begun_us, answer),
@@ -44,7 +48,8 @@ pub async fn watch(vitals: Arc<Vitals>, endpoint: Arc<Endpoint>, login: Arc<Logi
         if failures > 0 {
             sleep(RETRY_MIN).await;
         }
-        vitals.asked(pause(failures, pace.interval)).await;
+        let interval = if failures == 0 && pace.rest.is_on() { pace.rest_interval } else { pace.interval };
+        vitals.asked(pause(failures, interval)).await;
     }
 }
 
@@ -59,7 +64,7 @@ fn pause(failures: u32, interval: Duration) -> Duration {
 struct Node {
     endpoint: Arc<Endpoint>,
     login: Arc<Login>,
-    pace: Pace,
+    limit: Duration,
     open: Option<Open>,
 }
 
@@ -74,19 +79,19 @@ impl Node {
     /// restart, is replaced at once. Giving up half-way closes the connection.
     async fn sample(&mut self) -> Result<(u64, Answer), String> {
         if let Some(mut open) = self.open.take() {
-            if let Ok(sampled) = open.ask(self.pace.limit).await {
+            if let Ok(sampled) = open.ask(self.limit).await {
                 self.open = Some(open);
                 return Ok(sampled);
             }
         }
         let mut open = self.connect().await?;
-        let sampled = open.ask(self.pace.limit).await.map_err(|failure| failure.to_string())?;
+        let sampled = open.ask(self.limit).await.map_err(|failure| failure.to_string())?;
         self.open = Some(open);
         Ok(sampled)
     }
 
     async fn connect(&self) -> Result<Open, String> {
-        let limit = self.pace.limit;
+        let limit = self.limit;
         let parameters = [("application_name", "trimaran monitor"), ("client_encoding", "UTF8")];
         let connected = connect(&self.endpoint, &self.login, &parameters, limit).await;
         let mut session = Session::new(connected.map_err(|failure| failure.to_string())?);

@@ -209,7 +209,7 @@ async fn parameters(
         return Ok(known);
     }
     let view = group.view().clone();
-    let (mut guard, _) = borrow(group, session, Role::Primary, &mut Vec::new(), Deadlines::of(&view)).await?;
+    let (mut guard, _) = borrow(group, session, Role::Primary, &mut Vec::new(), &Deadlines::of(&view)).await?;
     let Some(connection) = guard.connection() else { return Err(Report::fatal("08006", "no connection")) };
     let difference = session.base.since(&connection.settings);
     if !difference.is_empty() {

@@ -217,6 +217,9 @@ impl Entry {
 
     /// The plan, waiting for the planner when it is new.
     pub async fn planned(&self) -> &Plan {
+        if let Some(plan) = self.plan.get() {
+            return plan;
+        }
         let wait = async {
             loop {
                 let ready = self.ready.notified();

@@ -1,4 +1,5 @@
-//! Connections of one login to one node: a bounded number, shared by all sessions of that login, first come first served.
+//! Connections of one login to one node: a bounded number, shared by all sessions of that login, first come first served
+//! (all but: see `State::next_waiter`).
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,6 +14,7 @@ use super::backend::{self, ConnectFailure, Login};
 use super::connection::Connection;
 use super::node::Node;
 use crate::clock::now_us;
+use crate::metrics::shard;
 
 /// Limits of a pool; `snapshot::Database` has them.
 #[derive(Debug, Clone, Copy)]
@@ -40,9 +42,38 @@ struct State {
     idle: Vec<Box<Connection>>,
     /// Connections that exist or are being made.
     open: usize,
-    waiters: VecDeque<oneshot::Sender<Place>>,
+    waiters: VecDeque<Waiter>,
     /// Connections made before the pool was last vacated are not used again.
     generation: u64,
+}
+
+/// A place in the line.
+#[derive(Debug)]
+struct Waiter {
+    sender: oneshot::Sender<Place>,
+    /// The thread that waits.
+    thread: usize,
+    /// How often somebody behind it was served first.
+    passed: u32,
+}
+
+/// How often a waiter may be passed over.
+const PASSED_MAX: u32 = 8;
+
+impl State {
+    /// Who is served next: the first in line, unless one of this thread is near behind it. A connection that changes threads
+    /// costs a wake-up and joins another event loop, as much as a transaction does.
+    fn next_waiter(&mut self) -> Option<oneshot::Sender<Place>> {
+        let here = shard();
+        let at = match self.waiters.front_mut()? {
+            first if first.thread == here || first.passed >= PASSED_MAX => 0,
+            first => {
+                first.passed += 1;
+                self.waiters.iter().position(|waiter| waiter.thread == here).unwrap_or(0)
+            }
+        };
+        self.waiters.remove(at).map(|waiter| waiter.sender)
+    }
 }
 
 /// What a waiter is given.
@@ -85,6 +116,12 @@ impl Pool {
         }
     }
 
+    /// An idle connection that is at home with the calling thread, if there is one: the usual case, without a deadline.
+    pub fn borrow_now(self: &Arc<Self>, limits: &Limits) -> Option<Guard> {
+        let connection = self.idle(&mut self.lock(), limits, Connection::is_at_home)?;
+        Some(Claim { pool: Some(Arc::clone(self)) }.with(connection))
+    }
+
     /// Borrows a connection: an idle one, else a new one within the limit, else the next that is given back.
     pub async fn borrow(self: &Arc<Self>, limits: &Limits, deadline: Instant) -> Result<Guard, Unavailable> {
         let place = match self.claim(limits) {
@@ -103,31 +140,40 @@ impl Pool {
 
     /// A place now, or the way to wait for one.
     fn claim(&self, limits: &Limits) -> Result<Place, Turn<'_>> {
-        let now = now_us();
-        let epoch = self.node.epoch();
-        self.lifetime_us.store(limits.lifetime_us, Ordering::Relaxed);
         let mut state = self.lock();
-        while let Some(at) =
-            state.idle.iter().rposition(|connection| connection.is_at_home()).or(state.idle.len().checked_sub(1))
-        {
-            let connection = state.idle.remove(at);
-            if connection.epoch == epoch
-                && connection.generation == state.generation
-                && now - connection.born_us < limits.lifetime_us
-                && connection.is_quiet()
-            {
-                return Ok(Place::Connection(connection));
-            }
-            state.open -= 1;
+        let mut found = self.idle(&mut state, limits, Connection::is_at_home);
+        if found.is_none() {
+            found = self.idle(&mut state, limits, |_| true);
+        }
+        if let Some(connection) = found {
+            return Ok(Place::Connection(connection));
         }
         if state.open < limits.connections_max {
             state.open += 1;
             return Ok(Place::Free);
         }
         let (sender, receiver) = oneshot::channel();
-        state.waiters.retain(|waiter| !waiter.is_closed());
-        state.waiters.push_back(sender);
+        state.waiters.retain(|waiter| !waiter.sender.is_closed());
+        state.waiters.push_back(Waiter { sender, thread: shard(), passed: 0 });
         Err(Turn { pool: self, receiver })
+    }
+
+    /// The idle connection used last of those that are wanted. Those that are of no use any more are closed on the way.
+    fn idle(&self, state: &mut State, limits: &Limits, wanted: fn(&Connection) -> bool) -> Option<Box<Connection>> {
+        let (now, epoch) = (now_us(), self.node.epoch());
+        self.lifetime_us.store(limits.lifetime_us, Ordering::Relaxed);
+        while let Some(at) = state.idle.iter().rposition(|connection| wanted(connection)) {
+            let connection = state.idle.remove(at);
+            if connection.epoch == epoch
+                && connection.generation == state.generation
+                && now - connection.born_us < limits.lifetime_us
+                && connection.is_quiet()
+            {
+                return Some(connection);
+            }
+            state.open -= 1;
+        }
+        None
     }
 
     async fn open(self: &Arc<Self>, claim: Claim, limits: &Limits, deadline: Instant) -> Result<Guard, Unavailable> {
@@ -156,8 +202,12 @@ impl Pool {
             drop(state);
             return self.lose();
         }
+        if !state.waiters.is_empty() && !connection.is_quiet() {
+            drop(state);
+            return self.lose();
+        }
         let mut place = Place::Connection(connection);
-        while let Some(waiter) = state.waiters.pop_front() {
+        while let Some(waiter) = state.next_waiter() {
             match waiter.send(place) {
                 Ok(()) => return,
                 Err(returned) => place = returned,
@@ -171,7 +221,7 @@ impl Pool {
     /// A connection is gone; its place goes to the next in line.
     fn lose(&self) {
         let mut state = self.lock();
-        while let Some(waiter) = state.waiters.pop_front() {
+        while let Some(waiter) = state.next_waiter() {
             if waiter.send(Place::Free).is_ok() {
                 return;
             }
@@ -196,7 +246,7 @@ impl Pool {
 
     pub fn usage(&self) -> Usage {
         let state = self.lock();
-        let waiting = state.waiters.iter().filter(|waiter| !waiter.is_closed()).count();
+        let waiting = state.waiters.iter().filter(|waiter| !waiter.sender.is_closed()).count();
         Usage { open: state.open, idle: state.idle.len(), waiting }
     }
 
@@ -284,7 +334,8 @@ impl Guard {
             connection.idle_since_us = now_us();
             let is_fit = connection.epoch == pool.node.epoch()
                 && connection.idle_since_us - connection.born_us < pool.lifetime_us.load(Ordering::Relaxed)
-                && connection.is_quiet()
+                // Whether anything else has come is seen before it is used again.
+                && connection.inbound.is_none()
                 && !connection.target.is_cancelled.load(Ordering::Acquire);
             if is_fit {
                 pool.give_back(connection);

@@ -64,6 +64,8 @@ pub struct Session {
     pub guard: Option<Guard>,
     /// Role of the node that the guard is of.
     pub role: Role,
+    /// What the settings of a mark mean for routes.
+    situation: Option<(u64, Situation)>,
 }
 
 impl Session {
@@ -92,6 +94,7 @@ impl Session {
             dirty: false,
             guard: None,
             role: Role::Primary,
+            situation: None,
         }
     }
 
@@ -111,7 +114,18 @@ impl Session {
         Meaning { definitions: group.statements.definitions(), names, owner }
     }
 
-    pub fn situation(&self, split: bool) -> Situation {
+    pub fn situation(&mut self, split: bool) -> Situation {
+        match self.situation {
+            Some((mark, known)) if mark == self.settings.mark() && known.split == split => known,
+            _ => {
+                let found = self.find_situation(split);
+                self.situation = Some((self.settings.mark(), found));
+                found
+            }
+        }
+    }
+
+    fn find_situation(&self, split: bool) -> Situation {
         let value = |name| self.settings.get(name).and_then(last_word);
         Situation {
             split,
@@ -174,7 +188,7 @@ impl Session {
                 Change::ForgetUnnamed => self.unnamed = None,
             }
         }
-        if survey.query.is_some() {
+        if survey.is_query {
             self.unnamed = None;
         }
     }

@@ -31,6 +31,13 @@ impl Settings {
             && (Arc::ptr_eq(&self.statements, &other.statements) || self.statements == other.statements)
     }
 
+    /// Takes over `other`, sharing its object.
+    pub fn become_one_with(&mut self, other: &Self) {
+        if self.mark != other.mark || !Arc::ptr_eq(&self.statements, &other.statements) {
+            *self = other.clone();
+        }
+    }
+
     /// Tells versions of this value apart, for caches.
     pub fn mark(&self) -> u64 {
         self.mark

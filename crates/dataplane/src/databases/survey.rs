@@ -1,7 +1,6 @@
 //! What a unit asks for, read once: its statements, what they are called here and on servers, and what is answered without
 //! asking. Nothing of a session changes here; `session` takes over what has succeeded, afterwards.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::group::Group;
@@ -59,8 +58,8 @@ pub struct Survey<'u> {
     pub changes: Vec<(usize, Change)>,
     /// Something is run, not only prepared or described.
     pub executes: bool,
-    /// The text of a simple query.
-    pub query: Option<Cow<'u, str>>,
+    /// It is a simple query.
+    pub is_query: bool,
     parses: usize,
     /// Names that come and that go.
     defined: usize,
@@ -89,7 +88,7 @@ impl<'u> Survey<'u> {
         self.runs.push(Arc::clone(&entry));
         self.entries.push(entry);
         self.executes = true;
-        self.query = Some(String::from_utf8_lossy(text));
+        self.is_query = true;
         self.steps.push(Step::Forward(tag::QUERY, bytes));
         Ok(())
     }

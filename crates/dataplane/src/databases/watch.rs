@@ -12,16 +12,21 @@ use tokio::time::timeout;
 
 use super::group::{Group, View};
 use super::monitor::{self, Pace};
+use super::rest::Weariness;
+use crate::clock::now_us;
 
 const TIDY: Duration = Duration::from_secs(1);
 
 /// Runs for as long as the plane does.
 pub async fn keep(group: Arc<Group>) {
     let mut watched: HashMap<usize, AbortHandle> = HashMap::new();
+    let mut weariness = Weariness::default();
     loop {
         let view = group.view().clone();
         let pace = Pace {
             interval: Duration::from_millis(view.settings.monitor.interval_ms.max(10)),
+            rest_interval: Duration::from_millis(view.settings.monitor.rest_ms.max(10)),
+            rest: Arc::clone(&group.rest),
             limit: Duration::from_millis(view.settings.connect_timeout_ms),
         };
         let mut left = std::mem::take(&mut watched);
@@ -30,13 +35,16 @@ pub async fn keep(group: Arc<Group>) {
             let task = left.remove(&key).unwrap_or_else(|| {
                 let (vitals, node) = (Arc::clone(&member.node.vitals), Arc::clone(&member.node));
                 let (endpoint, login) = (Arc::clone(&node.endpoint), Arc::clone(&view.monitor));
-                tokio::spawn(monitor::watch(vitals, endpoint, login, pace)).abort_handle()
+                tokio::spawn(monitor::watch(vitals, endpoint, login, pace.clone())).abort_handle()
             });
             watched.insert(key, task);
             member.node.tidy(&view.limits);
         }
         left.values().for_each(AbortHandle::abort);
         group.cut_lost();
+        if weariness.is_due(group.requests(), view.is_busy(), now_us()) {
+            group.rest.begin();
+        }
         // Either is a reason to look again.
         let _ = timeout(TIDY, noting(&group, &view)).await;
     }
@@ -50,6 +58,9 @@ async fn noting(group: &Group, view: &View) {
         let mut attempts = primary.vitals.subscribe();
         loop {
             group.note_position(primary.sample());
+            if view.has_laggards() {
+                group.wake();
+            }
             if attempts.changed().await.is_err() {
                 return;
             }
