@@ -46,8 +46,8 @@ bench-quick: $(CORE) $(VENV)/peers ## a small choice of the same, about two minu
 bench-databases: $(CORE) ## the PostgreSQL gateway against PgBouncer, by pgbench: about a quarter of an hour (BENCH=--quick)
 	$(BIN)/python -m benchmarks.databases.pgbench $(BENCH)
 
-compat: $(CORE) ## Django's own tests of its database layer, through the gateway and directly (half an hour)
-	$(BIN)/python -m tests.compatibility django
+compat: $(CORE) ## psycopg's, Django's and SQLAlchemy's own tests, through the gateway and directly: about an hour (COMPAT=psycopg)
+	$(BIN)/python -m tests.compatibility $(COMPAT)
 
 docs: $(CORE) ## the pages that are made from the declarations
 	$(BIN)/python -m trimaran.config.reference docs

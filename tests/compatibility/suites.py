@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
-import re
 import subprocess
 import sys
-import tarfile
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from importlib.metadata import version
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
-KEPT = Path(__file__).parents[2] / "target" / "compatibility"
-"""Where fetched suites are kept."""
+from tests.compatibility import sources
+from tests.compatibility.outcomes import Run, read
+
+_INSIDE = Path(__file__).parent / "inside"
+_LONGEST_S = 7200
 
 DJANGO_QUICK = (
     "basic",
@@ -52,28 +52,44 @@ DJANGO_DATABASE = (
     "delete",
     "delete_regress",
     "distinct_on_fields",
+    "empty",
     "expressions",
     "expressions_case",
     "expressions_window",
     "extra_regress",
     "field_defaults",
+    "field_subclassing",
     "filtered_relation",
     "fixtures",
+    "fixtures_model_package",
     "fixtures_regress",
     "force_insert_update",
     "foreign_object",
     "from_db_value",
     "generic_relations",
+    "generic_relations_regress",
+    "get_earliest_or_latest",
+    "get_object_or_404",
     "get_or_create",
     "indexes",
     "inspectdb",
     "introspection",
     "known_related_objects",
     "lookup",
+    "m2m_and_m2o",
+    "m2m_intermediary",
+    "m2m_multiple",
+    "m2m_recursive",
     "m2m_regress",
+    "m2m_signals",
     "m2m_through",
+    "m2m_through_regress",
+    "m2o_recursive",
+    "managers_regress",
     "many_to_many",
     "many_to_one",
+    "many_to_one_null",
+    "max_lengths",
     "migrate_signals",
     "migration_test_data_persistence",
     "migrations",
@@ -81,136 +97,83 @@ DJANGO_DATABASE = (
     "model_fields",
     "model_indexes",
     "model_inheritance",
+    "model_inheritance_regress",
+    "model_options",
+    "model_regress",
     "multiple_database",
+    "mutually_referential",
     "nested_foreign_keys",
+    "null_fk",
+    "null_fk_ordering",
     "null_queries",
     "one_to_one",
     "or_lookups",
+    "order_with_respect_to",
     "ordering",
+    "postgres_tests",
     "prefetch_related",
+    "properties",
+    "proxy_model_inheritance",
     "proxy_models",
     "queries",
+    "queryset_pickle",
     "raw_query",
     "reserved_names",
     "reverse_lookup",
+    "save_delete_hooks",
     "schema",
     "select_related",
+    "select_related_onetoone",
+    "select_related_regress",
     "serializers",
     "servers",
     "sessions_tests",
+    "signals",
     "string_lookup",
+    "swappable_models",
     "test_runner",
     "test_utils",
     "timezones",
     "unmanaged_models",
     "update",
     "update_only_fields",
+    "validation",
     "xor_lookups",
 )
-"""All that touch the database's backend, but `postgres_tests`: the embedded PostgreSQL has not all of its extensions."""
+"""All applications of Django's tests that are about models, queries, the schema or the backend."""
 
-_SETTINGS = """
-DATABASES = {{
-    alias: {{
-        "ENGINE": "django.db.backends.postgresql",
-        "HOST": {host!r}, "PORT": {port}, "USER": {user!r}, "PASSWORD": {password!r},
-        "NAME": f"{prefix}_{{alias}}",
-        "OPTIONS": {options!r},
-    }}
-    for alias in ("default", "other")
-}}
-SECRET_KEY = "only for these tests"
-PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-DEFAULT_AUTO_FIELD = "django.db.models.AutoField"
-USE_TZ = False
-"""
+PSYCOPG_UNFIT = "not mypy and not dns and not gevent and not timing"
+"""What is left out of psycopg's tests: no database takes part, or they assert times, which a loaded machine does not keep."""
 
-_FAILED = re.compile(r"^(?:FAIL|ERROR): (.+)$", re.MULTILINE)
-_RAN = re.compile(r"^Ran (\d+) tests? in ", re.MULTILINE)
-_SKIPPED = re.compile(r"skipped=(\d+)")
+PSYCOPG_RANDOM = "not test_random and not exhaustive"
+"""Also left out: many minutes of values made by chance, of which no two runs have the same."""
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What came of one run of a suite."""
-
-    ran: int
-    skipped: int
-    failed: frozenset[str]
-    output: str = field(repr=False)
-
-    def __str__(self) -> str:
-        return f"{self.ran} run, {self.skipped} skipped, {len(self.failed)} failed"
-
-
-def _fetch(requirement: str, name: str) -> Path:
-    """The source distribution of a package, unpacked. Raises CalledProcessError when there is no network."""
-    target = KEPT / name
-    if not target.exists():
-        KEPT.mkdir(parents=True, exist_ok=True)
-        options = ["--quiet", "--no-deps", "--no-binary", requirement.partition("==")[0], "--dest", str(KEPT)]
-        subprocess.run([sys.executable, "-m", "pip", "download", *options, requirement], check=True)
-        [archive] = KEPT.glob(f"{name}*.tar.gz")
-        with tarfile.open(archive) as opened:
-            opened.extractall(KEPT, filter="data")
-    return target
+def django(dsn: str, tests: Sequence[str], work: Path, *, options: Mapping[str, object] | None = None) -> Run:
+    """Django's own tests `tests` (applications or ids) against the server at `dsn`, whose role must be able to create
+    databases, for `postgres_tests` also extensions. `options` are those of DATABASES."""
+    environment = {
+        "COMPATIBILITY_DSN": dsn,
+        "COMPATIBILITY_PREFIX": f"django_{urlsplit(dsn).port}",
+        "COMPATIBILITY_OPTIONS": json.dumps(options or {}),
+    }
+    flags = ["--settings=django_settings", "--parallel=1", "--noinput", "-v0"]
+    return _run([sys.executable, "runtests.py", *flags, *tests], sources.django(), work, environment)
 
 
-def django(
-    dsn: str, applications: Sequence[str], work: Path, *, parallel: int = 1, options: dict[str, object] | None = None
-) -> Result:
-    """Django's own tests of `applications` against the server at `dsn`, whose role must be able to create databases."""
-    tests = _fetch(f"Django=={version('Django')}", f"django-{version('Django')}") / "tests"
-    place = urlsplit(dsn)
-    work.mkdir(parents=True, exist_ok=True)
-    (work / "compatibility_settings.py").write_text(
-        _SETTINGS.format(
-            host=place.hostname,
-            port=place.port,
-            user=place.username,
-            password=unquote(place.password or ""),
-            prefix=f"django_{place.port}",
-            options=options or {},
-        )
-    )
-    flags = ["--settings", "compatibility_settings", f"--parallel={parallel}", "--noinput", "-v0"]
-    environment = {**os.environ, "PYTHONPATH": str(work), "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run(
-        [sys.executable, "runtests.py", *flags, *applications],
-        cwd=tests,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=3600,
-    )
-    return _of_unittest(done.stdout)
+def psycopg(dsn: str, checkout: Path, tests: Sequence[str], work: Path) -> Run:
+    """psycopg's own tests (files or ids, of none all), also those of its pool, from a checkout of `sources.PSYCOPG`. The role
+    must be a superuser, the database empty."""
+    # Its own settings make every warning an error, and a newer pytest has new ones.
+    warnings = ["-W", "default::pytest.PytestRemovedIn10Warning"]
+    options = ["-q", "-rfE", "--timeout=120", *warnings, "-m", PSYCOPG_UNFIT, "-k", PSYCOPG_RANDOM, f"--test-dsn={dsn}"]
+    # In its cache it remembers that a run was broken off, and would refuse the next one.
+    options += ["-o", f"cache_dir={work / 'cache'}"]
+    python = str(sources.psycopg_python(checkout))
+    return _pytest([python, "-m", "pytest", *options, *(tests or ["tests"])], checkout, work)
 
 
-def _of_unittest(output: str) -> Result:
-    ran = _RAN.search(output)
-    if ran is None:
-        raise RuntimeError(f"the suite did not come to its end:\n{output[-4000:]}")
-    skipped = _SKIPPED.search(output, ran.end())
-    return Result(int(ran[1]), int(skipped[1]) if skipped else 0, frozenset(_FAILED.findall(output)), output)
-
-
-def psycopg(dsn: str, source: Path, selection: Sequence[str] = ()) -> Result:
-    """psycopg's own tests, from a checkout at `source` of the version that is installed."""
-    options = ["-q", "-rfE", "--timeout=120", "-m", "not slow and not timing and not mypy"]
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", *options, f"--test-dsn={dsn}", *(selection or ["tests"])],
-        cwd=source,
-        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=3600,
-    )
-    return _of_pytest(done.stdout)
-
-
-def sqlalchemy(dsn: str, driver: str, work: Path) -> Result:
+def sqlalchemy(dsn: str, driver: str, tests: Sequence[str], work: Path) -> Run:
     """SQLAlchemy's suite for dialects, which is in its package. The database must have nothing in it."""
     work.mkdir(parents=True, exist_ok=True)
     (work / "conftest.py").write_text("from sqlalchemy.testing.plugin.pytestplugin import *\n")
@@ -222,21 +185,28 @@ def sqlalchemy(dsn: str, driver: str, work: Path) -> Result:
     # The package has no requirements of PostgreSQL's own: what fails without them fails directly as well.
     unfit = "not ComponentReflectionTest and not DistinctOnTest and not QuotedNameArgumentTest"
     options = ["-q", "-rfE", "-p", "no:cacheprovider", "--timeout=120", "-k", unfit, "--dburi", address]
+    return _pytest([sys.executable, "-m", "pytest", *options, *(tests or ["test_suite.py"])], work, work)
+
+
+def _pytest(command: list[str], directory: Path, work: Path) -> Run:
+    return _run([*command, "-p", "pytest_outcomes"], directory, work, {})
+
+
+def _run(command: list[str], directory: Path, work: Path, environment: Mapping[str, str]) -> Run:
+    """Runs a suite to its end, at most two hours."""
+    work.mkdir(parents=True, exist_ok=True)
+    record = work / "outcomes.tsv"
+    record.unlink(missing_ok=True)
+    own = {"PYTHONPATH": str(_INSIDE), "PYTHONDONTWRITEBYTECODE": "1", "COMPATIBILITY_RECORD": str(record)}
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", *options, "test_suite.py"],
-        cwd=work,
+        command,
+        cwd=directory,
+        env={**os.environ, **own, **environment},
+        stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=3600,
+        errors="replace",
+        timeout=_LONGEST_S,
     )
-    return _of_pytest(done.stdout)
-
-
-def _of_pytest(output: str) -> Result:
-    counts = {kind: int(count) for count, kind in re.findall(r"(\d+) (passed|failed|skipped|errors?)", output[-600:])}
-    if not counts:
-        raise RuntimeError(f"the suite did not come to its end:\n{output[-4000:]}")
-    failed = frozenset(re.findall(r"^(?:FAILED|ERROR) (\S+)", output, re.MULTILINE))
-    ran = sum(counts.get(kind, 0) for kind in ("passed", "failed", "error", "errors"))
-    return Result(ran, counts.get("skipped", 0), failed, output)
+    return read(record, done.stdout)

@@ -25,6 +25,6 @@ def test_django(gateway: Gateway, tmp_path: Path) -> None:
 @pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
 def test_sqlalchemy(gateway: Gateway, tmp_path: Path, driver: str) -> None:
     dsn = empty_database(builder_of(gateway.node), f"sqlalchemy_{driver}")
-    result = suites.sqlalchemy(gateway.through(dsn), driver, tmp_path)
+    result = suites.sqlalchemy(gateway.through(dsn), driver, (), tmp_path)
     assert not result.failed, result.output[-8000:]
     assert result.ran > 400
