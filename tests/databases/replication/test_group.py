@@ -18,6 +18,7 @@ from trimaran.errors import DatabaseError
 from trimaran.journal import Journal
 
 from tests.databases.replication.conftest import Watched, Writers, data_of, remove_homes, running
+from tests.support.processes import exist
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -210,13 +211,15 @@ def test_asynchronous_groups_lose_what_a_replica_has_not_got(empty: Path) -> Non
             await watched.execute("CREATE TABLE written (number bigint PRIMARY KEY)")
             await _eventually_reads(watched, watched.dsn_of("main-2"), "SELECT count(*) FROM written", 0)
             # What sends WAL stands still, so the replica falls behind, as it would over a slow network.
-            os.kill(_wal_sender(old.pid), signal.SIGSTOP)
+            sender = _wal_sender(old.pid)
+            os.kill(sender, signal.SIGSTOP)
             async with Writers(watched) as writers:
                 await writers.more(20)
                 assert old.pid is not None
                 os.kill(old.pid, signal.SIGKILL)
                 await watched.until(lambda: watched.group.writable == "main-2", "the replica takes over")
             assert await writers.lost() != set()
+            assert not exist([sender]), "of a fenced primary no process is left, also none that its postmaster left"
 
     asyncio.run(run())
 

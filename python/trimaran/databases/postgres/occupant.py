@@ -97,8 +97,12 @@ def _is_postgres(pid: int, marker: bytes) -> bool:
         arguments = Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return False
-    program = os.path.basename(arguments.split(b"\0", 1)[0])
-    return marker in arguments and program.startswith(b"postgres")
+    return marker in arguments and _names_postgres(arguments.split(b"\0", 1)[0])
+
+
+def _names_postgres(first: bytes) -> bool:
+    """Of a child it is the title, in which a slash is part of a position (`walsender ... streaming 0/3000148`)."""
+    return first.startswith(b"postgres:") or os.path.basename(first).startswith(b"postgres")
 
 
 def _send(pid: int, signal: Signals) -> None:
