@@ -25,7 +25,7 @@ use crate::net::tls_client::{TlsClient, Trust};
 /// Longest message of a login.
 const MESSAGE_MAX: usize = 32 * 1024;
 /// Most parameters that a server may report; PostgreSQL 18 has 15.
-const PARAMETERS_MAX: usize = 256;
+pub const PARAMETERS_MAX: usize = 256;
 
 /// Whether and how the connection to a server is encrypted: libpq's `sslmode`. Unix sockets never are.
 #[derive(Debug)]
@@ -156,7 +156,7 @@ async fn log_in(endpoint: &Endpoint, login: &Login, parameters: &[(&str, &str)])
             tag::PARAMETER_STATUS => {
                 let (name, value) = fields::parameter_status(message)?;
                 let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
-                note(&mut connected.parameters, text(name), text(value))?;
+                note(&mut connected.parameters, &text(name), &text(value))?;
             }
             tag::BACKEND_KEY_DATA => {
                 let (process, secret) = fields::backend_key_data(message)?;
@@ -175,11 +175,12 @@ async fn log_in(endpoint: &Endpoint, login: &Login, parameters: &[(&str, &str)])
     }
 }
 
-fn note(parameters: &mut Vec<(String, String)>, name: String, value: String) -> Result<(), ProtocolError> {
+/// Keeps a value that a server has reported. An error: of ever more names.
+pub fn note(parameters: &mut Vec<(String, String)>, name: &str, value: &str) -> Result<(), ProtocolError> {
     if let Some(known) = parameters.iter_mut().find(|(each, _)| *each == name) {
-        known.1 = value;
+        value.clone_into(&mut known.1);
     } else if parameters.len() < PARAMETERS_MAX {
-        parameters.push((name, value));
+        parameters.push((name.to_owned(), value.to_owned()));
     } else {
         return Err(ProtocolError("the server reports too many parameters"));
     }

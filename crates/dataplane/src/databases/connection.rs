@@ -8,8 +8,9 @@ use std::sync::{Arc, Weak};
 
 use socket2::Socket;
 
-use super::backend::Connected;
+use super::backend::{Connected, note};
 use super::node::Node;
+use super::protocol::ProtocolError;
 use super::settings::Settings;
 use crate::buffer::Buffer;
 use crate::metrics::shard;
@@ -127,11 +128,8 @@ impl Connection {
     }
 
     /// A value that the server has reported anew.
-    pub fn note_parameter(&mut self, name: &str, value: &str) {
-        match self.parameters.iter_mut().find(|(known, _)| known == name) {
-            Some((_, known)) => value.clone_into(known),
-            None => self.parameters.push((name.to_owned(), value.to_owned())),
-        }
+    pub fn note_parameter(&mut self, name: &str, value: &str) -> Result<(), ProtocolError> {
+        note(&mut self.parameters, name, value)
     }
 }
 

@@ -314,6 +314,9 @@ impl<'e> Exchange<'e> {
                 let count = self.passing.min(rest.len());
                 self.passing -= count;
                 self.pass += count;
+                if self.is_complete() {
+                    return Ok(());
+                }
                 continue;
             }
             if rest.len() < HEADER {
@@ -337,10 +340,15 @@ impl<'e> Exchange<'e> {
                 return Ok(());
             }
             self.message(tag, length)?;
-            if self.is_answered() && !self.leaving && !self.unasked {
+            if self.is_complete() {
                 return Ok(());
             }
         }
+    }
+
+    /// Whether what comes next is no answer any more: it is left where it is.
+    fn is_complete(&self) -> bool {
+        self.is_answered() && !self.leaving && !self.unasked
     }
 
     /// One message that has arrived as a whole.
@@ -354,7 +362,7 @@ impl<'e> Exchange<'e> {
                 let (name, value) = fields::parameter_status(message).map_err(|_| Broken::Protocol)?;
                 let (name, value) = (String::from_utf8_lossy(name), String::from_utf8_lossy(value));
                 let (name, value) = (name.into_owned(), value.into_owned());
-                self.connection.note_parameter(&name, &value);
+                self.connection.note_parameter(&name, &value).map_err(|_| Broken::Protocol)?;
             }
             b'E' if self.note_error(length)? => return Ok(()),
             b'C' | b'G' | b'H' if !self.expect.is_own() => self.released = true,

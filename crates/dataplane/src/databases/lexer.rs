@@ -177,8 +177,7 @@ impl<'a> Lexer<'a> {
     /// Hints for the planner stay as they are; any other comment is white space.
     fn comment(&mut self) -> Result<(), Stop> {
         let end = tokens::block_comment(self.sql, self.at).ok_or(Stop::Unclear)?;
-        let text = self.sql[self.at + 2..end].trim_ascii_start();
-        if text.get(..9).is_some_and(|start| start.eq_ignore_ascii_case(b"trimaran:")) {
+        if is_hint(&self.sql[self.at..end]) {
             if !self.key.is_empty() {
                 self.key.push(b' ');
             }
@@ -235,7 +234,27 @@ impl<'a> Lexer<'a> {
     fn is_element(&self, start: usize) -> bool {
         self.lists.holds_elements()
             && matches!(self.key[..start].last(), Some(b'(' | b'[' | b','))
-            && matches!(self.sql[self.at..].trim_ascii_start().first(), Some(b')' | b']' | b','))
+            && matches!(self.after_gap(), Some(b')' | b']' | b','))
+    }
+
+    /// The next byte that is neither white space nor in a comment that is dropped.
+    fn after_gap(&self) -> Option<u8> {
+        let mut at = self.at;
+        loop {
+            let byte = *self.sql.get(at)?;
+            match (tokens::class(byte), self.sql.get(at + 1)) {
+                (Class::Space, _) => at += 1,
+                (Class::Minus, Some(b'-')) => at = tokens::line_comment(self.sql, at),
+                (Class::Slash, Some(b'*')) => {
+                    let end = tokens::block_comment(self.sql, at)?;
+                    if is_hint(&self.sql[at..end]) {
+                        return Some(byte);
+                    }
+                    at = end;
+                }
+                _ => return Some(byte),
+            }
+        }
     }
 
     /// Remember that the word at the end of the key makes a bracket behind it a list. Behind a point it is only a name;
@@ -278,6 +297,10 @@ impl<'a> Lexer<'a> {
         }
         self.literal(tokens::dollar_quoted(self.sql, self.at))
     }
+}
+
+fn is_hint(comment: &[u8]) -> bool {
+    comment[2..].trim_ascii_start().get(..9).is_some_and(|start| start.eq_ignore_ascii_case(b"trimaran:"))
 }
 
 /// Whether a byte is a token whatever stands beside it, so that white space there says nothing.

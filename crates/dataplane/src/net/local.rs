@@ -37,7 +37,7 @@ impl LocalStream {
     }
 
     /// Two that are connected with each other.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzzing"))]
     pub fn pair() -> io::Result<(Self, Self)> {
         let (near, far) = tokio::net::UnixStream::pair()?;
         Ok((Self::new(near.into_std()?)?, Self::new(far.into_std()?)?))

@@ -1,6 +1,6 @@
 //! The chunked coding, against a second decoder that knows the whole input.
 
-use super::grammar::{field, lines};
+use super::grammar::{Field, field, lines};
 use super::pieces;
 use crate::servers::http::chunked::{ChunkDecoder, ChunkError, Piece};
 
@@ -85,4 +85,25 @@ fn line<'d>(data: &'d [u8], at: &mut usize) -> Result<&'d [u8], String> {
     let end = rest.windows(2).position(|pair| pair == b"\r\n").ok_or("no line end")?;
     *at += end + 2;
     lines(&rest[..end]).map(|_| &rest[..end])
+}
+
+/// What a part of a body, in chunks, has said so far; and the trailers, when that was all.
+pub fn unfinished(data: &[u8]) -> (Vec<u8>, Option<Vec<Field>>) {
+    let (mut decoder, mut body, mut at) = (ChunkDecoder::default(), Vec::new(), 0);
+    loop {
+        match decoder.next(&data[at..]).expect("chunks") {
+            Piece::Data(count) => {
+                body.extend_from_slice(&data[at..at + count]);
+                at += count;
+            }
+            Piece::Framing(count) => at += count,
+            Piece::End(count) => {
+                assert_eq!(at + count, data.len(), "something behind the end");
+                let trailers = decoder.trailers().split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+                let trailers = trailers.map(|line| field(line.strip_suffix(b"\r").unwrap_or(line)).expect("a field"));
+                return (body, Some(trailers.collect()));
+            }
+            Piece::More => return (body, None),
+        }
+    }
 }

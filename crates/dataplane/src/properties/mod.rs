@@ -5,23 +5,48 @@
 
 mod chunks;
 mod grammar;
+mod hpack;
+mod http2;
 #[cfg(test)]
 mod mutation;
+mod postgres_answers;
+mod postgres_messages;
+mod postgres_startup;
 mod proxy_headers;
+mod reference;
 mod requests;
 mod responses;
+mod scram;
+mod statements;
 mod values;
+
+use tokio::runtime::{Builder, Runtime};
 
 pub type Property = fn(&[u8]);
 
 /// Every property by its name.
-pub const ALL: [(&str, Property); 5] = [
+pub const ALL: [(&str, Property); 12] = [
     ("requests", requests::hold),
     ("responses", responses::hold),
     ("chunks", chunks::hold),
     ("proxy_headers", proxy_headers::hold),
     ("values", values::hold),
+    ("http2", http2::hold),
+    ("hpack", hpack::hold),
+    ("postgres_startup", postgres_startup::hold),
+    ("postgres_messages", postgres_messages::hold),
+    ("postgres_answers", postgres_answers::hold),
+    ("scram", scram::hold),
+    ("statements", statements::hold),
 ];
+
+/// Runs what needs sockets.
+fn runtime<T>(work: impl Future<Output = T>) -> T {
+    thread_local! {
+        static RUNTIME: Runtime = Builder::new_current_thread().enable_all().build().expect("an event loop");
+    }
+    RUNTIME.with(|runtime| runtime.block_on(work))
+}
 
 /// Lengths of pieces into which `data` is cut, taken from `data` itself, so that a finding can be repeated.
 fn pieces(data: &[u8]) -> impl Iterator<Item = usize> + '_ {

@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use super::{ALL, Property};
 
-const SECONDS: u64 = 6;
+const SECONDS: u64 = 3;
 const LENGTH_MAX: usize = 4096;
 
 #[derive(Deserialize)]
@@ -162,27 +162,13 @@ fn check(name: &str, property: Property, bytes: &[u8]) {
     unreachable!("it failed before");
 }
 
-#[test]
-fn requests() {
-    run("requests");
+macro_rules! tests {
+    ($($property:ident)*) => { $(
+        #[test]
+        fn $property() {
+            run(stringify!($property));
+        }
+    )* };
 }
 
-#[test]
-fn responses() {
-    run("responses");
-}
-
-#[test]
-fn chunks() {
-    run("chunks");
-}
-
-#[test]
-fn proxy_headers() {
-    run("proxy_headers");
-}
-
-#[test]
-fn values() {
-    run("values");
-}
+tests! { requests responses chunks proxy_headers values http2 hpack postgres_startup postgres_messages postgres_answers scram statements }

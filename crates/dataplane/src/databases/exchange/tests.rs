@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::task::spawn;
 use tokio::time::timeout;
 
-use super::super::backend::{Connected, Encryption, Endpoint};
+use super::super::backend::{Connected, Encryption, Endpoint, PARAMETERS_MAX};
 use super::super::expect::Expect;
 use super::super::node::Node;
 use super::super::protocol::messages::to_client::{self, TransactionStatus};
@@ -99,6 +99,40 @@ fn copy_data_that_the_server_refuses_ends_with_a_message() {
         assert_eq!(serving.await.unwrap(), b'Q');
         drop(client);
         sender.await.unwrap();
+    });
+}
+
+#[test]
+fn what_comes_behind_the_last_answer_is_left_alone_however_it_arrives() {
+    run(async {
+        let ((near, mut server), (inner, mut outer)) = (pair(), pair());
+        let (mut connection, mut client) = (connection(near), Client::new(inner));
+        // A description of rows passes without being looked at; what follows it answers to nothing.
+        write_all(&mut server, b"T\0\0\0\x06\0\0s\0\0\0\x04").await.unwrap();
+        let mut expect = Expectations::default();
+        expect.push(Expect::Describe);
+        let mut exchange = Exchange::new(&mut client, &mut connection, &mut expect, false, MOST);
+        assert_eq!(exchange.run(Request { ours: &[], unit: &[] }).await, Ok(Outcome::Done));
+        assert_eq!(read_message(&mut outer, MOST).await.unwrap(), b"T\0\0\0\x06\0\0");
+        assert!(!connection.is_quiet(), "no other session gets it");
+    });
+}
+
+#[test]
+fn a_server_that_reports_ever_more_names_is_left() {
+    run(async {
+        let ((near, mut server), (inner, _outer)) = (pair(), pair());
+        let (mut connection, mut client) = (connection(near), Client::new(inner));
+        let mut said = Vec::new();
+        for number in 0..=PARAMETERS_MAX {
+            to_client::parameter_status(&mut said, &number.to_string(), "on");
+        }
+        write_all(&mut server, &said).await.unwrap();
+        let mut expect = Expectations::default();
+        expect.push(Expect::Query);
+        let mut exchange = Exchange::new(&mut client, &mut connection, &mut expect, false, MOST);
+        assert_eq!(exchange.run(Request { ours: &[], unit: &[] }).await, Err(Broken::Protocol));
+        assert_eq!(connection.parameters.len(), PARAMETERS_MAX);
     });
 }
 

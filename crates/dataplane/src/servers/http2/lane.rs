@@ -116,7 +116,7 @@ impl Lane {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 impl Lane {
     pub fn stream(&self) -> u32 {
         self.shared.lock().stream_of(self.at)

@@ -6,15 +6,15 @@
 //! responses; `state` is what all of them and the lanes share.
 
 mod connection;
-mod frame;
-mod hpack;
-mod lane;
-mod reader;
+pub(crate) mod frame;
+pub(crate) mod hpack;
+pub(crate) mod lane;
+pub(crate) mod reader;
 mod receive;
 mod request;
 mod response;
 mod send;
-mod state;
+pub(crate) mod state;
 #[cfg(test)]
 mod tests;
 

@@ -217,7 +217,7 @@ impl Reader {
         if left == 0 && !ends_stream {
             self.chatter()?;
         }
-        let lane = state.begin_data(head.stream, head.length)?;
+        let lane = state.begin_data(head.stream, head.length, left)?;
         buffer.consume(size);
         if lane.is_some() && size > HEAD {
             state.padding(head.stream, 1);
@@ -257,6 +257,14 @@ impl Reader {
                 state.end_of_data(stream);
             }
         }
+    }
+
+    /// How much of a DATA frame has been counted and has not arrived, and for which lane's stream; then what is kept of a
+    /// header block.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub fn unfinished(&self) -> (Option<(u32, usize)>, usize) {
+        let data = self.data.filter(|data| data.lane.is_some());
+        (data.map(|data| (data.stream, data.left + data.padding)), self.block.len())
     }
 
     /// A frame that carries nothing forward.

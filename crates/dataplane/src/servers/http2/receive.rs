@@ -112,8 +112,9 @@ impl State {
         self.settle(at);
     }
 
-    /// A DATA frame begins whose payload, with its padding, counts `length`. Says whether its stream wants it.
-    pub fn begin_data(&mut self, stream: u32, length: usize) -> Result<Option<usize>, Code> {
+    /// A DATA frame begins with so much `data`, whose payload with its padding counts `length`. Says whether its stream
+    /// wants it.
+    pub fn begin_data(&mut self, stream: u32, length: usize, data: usize) -> Result<Option<usize>, Code> {
         self.receive_window -= counted(length);
         if self.receive_window < 0 {
             return Err(Code::FlowControlError);
@@ -133,7 +134,15 @@ impl State {
         } else if lane.receive_window < 0 {
             Code::FlowControlError
         } else {
-            return Ok(Some(at));
+            match lane.announced.map(|left| left.checked_sub(data as u64)) {
+                // Longer than announced. Known by its head: nothing of it is passed on, however it arrives.
+                Some(None) => Code::ProtocolError,
+                Some(left) => {
+                    lane.announced = left;
+                    return Ok(Some(at));
+                }
+                None => return Ok(Some(at)),
+            }
         };
         self.waste(at, fault);
         self.release(length as u32);
@@ -143,16 +152,6 @@ impl State {
     /// Some of the data of the frame that has begun.
     pub fn data(&mut self, at: usize, bytes: &[u8]) {
         let lane = &mut self.lanes[at];
-        let count = bytes.len() as u32;
-        if let Some(left) = &mut lane.announced {
-            let Some(rest) = left.checked_sub(bytes.len() as u64) else {
-                // Longer than announced.
-                self.waste(at, Code::ProtocolError);
-                self.release(count);
-                return;
-            };
-            *left = rest;
-        }
         if lane.data_read > lane.data.len() / 2 {
             lane.data.drain(..lane.data_read);
             lane.data_read = 0;

@@ -112,6 +112,7 @@ impl Builder {
         match name {
             b"host" => return self.host(value),
             // A browser may send its cookies one by one, but an app expects them in one field (RFC 9113, section 8.2.3).
+            b"cookie" if value.is_empty() => return Ok(()),
             b"cookie" => {
                 if !self.cookies.is_empty() {
                     self.cookies.extend_from_slice(b"; ");
@@ -287,6 +288,16 @@ mod tests {
         let (text, made) = with(&more, true).unwrap();
         assert_eq!(text, "GET /a?b=c HTTP/1.1\r\nHost: a\r\nx-a: 1\r\ncookie: a=1; b=2\r\n\r\n");
         assert_eq!(made, Made { upload: Upload::Done, announced: None, is_head: false });
+    }
+
+    #[test]
+    fn cookies_that_say_nothing_leave_nothing() {
+        let (text, _) =
+            with(&[("cookie", ""), ("cookie", "a=1"), ("cookie", ""), ("cookie", "b=2"), ("cookie", "")], true)
+                .unwrap();
+        assert!(text.ends_with("cookie: a=1; b=2\r\n\r\n"), "{text}");
+        let (text, _) = with(&[("cookie", "")], true).unwrap();
+        assert!(!text.contains("cookie"), "{text}");
     }
 
     #[test]

@@ -48,7 +48,7 @@ pub struct Lane {
     pub data: Vec<u8>,
     pub data_read: usize,
     pub upload: Upload,
-    /// Bytes that are still announced.
+    /// Bytes that are still announced, beyond the DATA frames that have begun.
     pub announced: Option<u64>,
     pub trailers: Vec<u8>,
     /// The client has ended the stream on its side.

@@ -198,6 +198,19 @@ fn windows_are_given_back_as_a_body_is_read() {
 }
 
 #[test]
+fn of_a_frame_beyond_what_was_announced_nothing_is_passed_on_however_it_arrives() {
+    for part in [1, 7, usize::MAX] {
+        let mut talk = Talk::new(&[]);
+        talk.request(1, &[("content-length", "5")], false);
+        talk.data(1, b"hel", false);
+        talk.data(1, b"lo, and a request", true);
+        talk.hear(part).unwrap();
+        assert_eq!(kinds(&talk)[1..], [(kind::RST_STREAM, 1)]);
+        assert!(!read(&mut talk.lanes[0], 1000).ends_with(b"hello"));
+    }
+}
+
+#[test]
 fn a_large_response_holds_up_no_other() {
     let mut talk = Talk::new(&[(setting::INITIAL_WINDOW_SIZE, 10_000_000)]);
     talk.widen(0, 10_000_000);

@@ -55,7 +55,8 @@ impl Verifier {
         self.server_key
     }
 
-    pub(super) fn with_salt(password: &str, salt: Vec<u8>, iterations: u32) -> Result<Self, ScramError> {
+    /// A verifier with this salt, and another number of iterations than is usual.
+    pub fn with_salt(password: &str, salt: Vec<u8>, iterations: u32) -> Result<Self, ScramError> {
         let keys = Keys::derive(password, &salt, iterations)?;
         Ok(Self { iterations, salt, stored_key: sha256(&keys.client_key), server_key: keys.server_key })
     }

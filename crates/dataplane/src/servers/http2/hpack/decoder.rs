@@ -112,6 +112,14 @@ impl Decoder {
     }
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+impl Decoder {
+    /// What the table counts, what its entries count together, and what it may.
+    pub fn table(&self) -> (usize, usize, usize) {
+        (self.bytes, self.entries.iter().map(Entry::size).sum(), self.bytes_max)
+    }
+}
+
 fn take_string(block: &mut &[u8], out: &mut Vec<u8>) -> Result<(), Malformed> {
     let is_coded = block.first().ok_or(Malformed)? & 0x80 != 0;
     let length = take_integer(block, 7).ok_or(Malformed)?;

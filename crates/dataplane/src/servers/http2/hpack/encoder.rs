@@ -118,6 +118,15 @@ impl Encoder {
     }
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+impl Encoder {
+    /// What the table counts, what its entries count together, and what it may.
+    pub fn table(&self) -> (usize, usize, usize) {
+        assert_eq!(self.entries.len(), self.hashes.len());
+        (self.bytes, self.entries.iter().map(|entry| entry.text.len() + ENTRY_EXTRA).sum(), self.bytes_max)
+    }
+}
+
 /// The status of a response, three digits.
 pub fn put_status(out: &mut Vec<u8>, status: u16) {
     match status {

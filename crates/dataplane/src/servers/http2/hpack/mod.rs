@@ -2,14 +2,14 @@
 
 mod decoder;
 mod encoder;
-mod huffman;
-mod static_table;
+pub(crate) mod huffman;
+pub(crate) mod static_table;
 
 pub use decoder::Decoder;
 pub use encoder::{Encoder, put_status};
 
 /// The dynamic table may take so many bytes on either side until settings say otherwise.
-const TABLE_BYTES: usize = 4096;
+pub const TABLE_BYTES: usize = 4096;
 /// What an entry counts beyond its bytes (RFC 7541, section 4.1).
 pub const ENTRY_EXTRA: usize = 32;
 
