@@ -274,6 +274,9 @@ impl<'e> Exchange<'e> {
 
     /// Reads from the server and decides about what has come. True when something has.
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Result<bool, Broken> {
+        if self.leaving {
+            return Err(self.server_gone());
+        }
         let mut buffer = self.connection.inbound.take().unwrap_or_else(Buffer::small);
         if buffer.is_full() && self.passing == 0 {
             buffer.grow(LOOKED_AT_MAX + HEADER);
@@ -295,7 +298,7 @@ impl<'e> Exchange<'e> {
         };
         buffer.advance(count);
         self.connection.inbound = Some(buffer);
-        if count == 0 || self.leaving {
+        if count == 0 {
             return Err(self.server_gone());
         }
         self.digest()?;
@@ -307,13 +310,18 @@ impl<'e> Exchange<'e> {
         loop {
             let Some(buffer) = &self.connection.inbound else { return Ok(()) };
             let rest = &buffer.filled()[self.pass..];
-            if rest.is_empty() {
+            if rest.is_empty() || self.leaving {
                 return Ok(());
             }
             if self.passing > 0 {
                 let count = self.passing.min(rest.len());
                 self.passing -= count;
-                self.pass += count;
+                if self.refused.is_some() {
+                    // Nothing of it is for the client.
+                    self.consume(count);
+                } else {
+                    self.pass += count;
+                }
                 if self.is_complete() {
                     return Ok(());
                 }
@@ -346,9 +354,9 @@ impl<'e> Exchange<'e> {
         }
     }
 
-    /// Whether what comes next is no answer any more: it is left where it is.
+    /// Whether what comes next is no answer any more: it is left where it is. Nothing counts behind a good-bye.
     fn is_complete(&self) -> bool {
-        self.is_answered() && !self.leaving && !self.unasked
+        self.leaving || self.is_answered() && !self.unasked
     }
 
     /// One message that has arrived as a whole.

@@ -69,7 +69,7 @@ fn lists_fold_to_one_of_a_kind_and_a_mark() {
             "insert into t(a,b)values(?,?)+ returning a",
         ),
         ("values (null /* no, */), (1), (true -- yes\n)", "values(?)+"),
-        ("values (null /* trimaran: primary */)", "values(null /* trimaran: primary */ )"),
+        ("values (null /* trimaran: primary */)", "values(null /* trimaran: primary */)"),
         ("values (1),(1,2),(3,4)", "values(?),(?,?)+"),
         ("values (a in (1,2)),(a in (1,2,3)),(a in (5,6))", "values(a in(?+))+"),
         ("select * from (values (1,now()),(2,now())) v, (values (3))", "select * from(values(?,now())+)v,(values(?))"),

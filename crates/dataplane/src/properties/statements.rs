@@ -161,7 +161,7 @@ fn check_written(value: &str) {
     let (mut from, mut to) = (Settings::default(), Settings::default());
     for (at, name) in value.split([',', '\n']).enumerate() {
         let settings = if at % 2 == 0 { &mut from } else { &mut to };
-        settings.set(name, &statement_for(name, value));
+        settings.set(name, &statement_for(&name.to_ascii_lowercase(), value));
     }
     let changes = to.since(&from);
     let ends = tokens(changes.as_bytes()).expect("statements").iter().filter(|token| token.text == b";").count();
