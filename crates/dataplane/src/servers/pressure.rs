@@ -8,6 +8,11 @@
 const SAMPLES: u32 = 8;
 /// Share of the newest sample in the mean.
 const NEWEST: f64 = 1.0 / 16.0;
+/// A time between two handovers counts as this many times the mean at most: one stall is not a pace, and a pace that
+/// has changed is learned all the same, by a fifth with each handover.
+const OUTLIER: f64 = 4.0;
+/// Up to this time nothing is an outlier.
+const USUAL_US: f64 = 1_000.0;
 
 /// What a pool allows.
 #[derive(Debug, Clone, Copy)]
@@ -34,7 +39,10 @@ impl Pressure {
     /// Somebody who waited for `waited_us` got a slot.
     pub fn handed_over(&mut self, now_us: u64, waited_us: u64, target_us: u64) {
         if let Some(last_us) = self.last_us.replace(now_us) {
-            let interval_us = now_us.saturating_sub(last_us) as f64;
+            let mut interval_us = now_us.saturating_sub(last_us) as f64;
+            if self.samples >= SAMPLES {
+                interval_us = interval_us.min(USUAL_US.max(self.interval_us * OUTLIER));
+            }
             let share = NEWEST.max(1.0 / f64::from(self.samples + 1));
             self.interval_us += (interval_us - self.interval_us) * share;
             self.samples = self.samples.saturating_add(1);
@@ -105,6 +113,19 @@ mod tests {
     fn as_many_as_are_served_may_always_wait() {
         let (pressure, now) = after(60, 2_000, 20_000);
         assert_eq!(room(&pressure, now), PATIENCE.slots);
+    }
+
+    #[test]
+    fn one_stall_is_not_a_pace() {
+        let (mut pressure, mut now) = after(5, 10, 100);
+        now += 30_000 * MS;
+        pressure.handed_over(now, 30_000 * MS, PATIENCE.target_us);
+        assert!(room(&pressure, now) > 800);
+        for _ in 0..100 {
+            now += 1_000 * MS;
+            pressure.handed_over(now, 400 * MS, PATIENCE.target_us);
+        }
+        assert!((10..=11).contains(&room(&pressure, now)), "a pace that lasts");
     }
 
     #[test]
