@@ -24,7 +24,7 @@ pub struct LogFields {
     target: String,
     host: String,
     client: IpAddr,
-    http11: bool,
+    protocol: &'static str,
     user_agent: String,
     referer: String,
 }
@@ -50,7 +50,7 @@ impl LogFields {
         target: &str,
         host: &[u8],
         client: IpAddr,
-        http11: bool,
+        protocol: &'static str,
         fields: &[httparse::Header<'_>],
     ) -> Box<Self> {
         let text = |known| {
@@ -62,7 +62,7 @@ impl LogFields {
             target: target.to_owned(),
             host: String::from_utf8_lossy(host).into_owned(),
             client,
-            http11,
+            protocol,
             user_agent: text(Known::UserAgent),
             referer: text(Known::Referer),
         })
@@ -142,6 +142,7 @@ fn json_line(request: &LogFields, outcome: &Outcome<'_>, now: std::time::Duratio
         "client": request.client.to_string(),
         "method": request.method,
         "target": request.target,
+        "protocol": request.protocol,
         "host": request.host,
         "status": outcome.status,
         "bytes": outcome.bytes_out,
@@ -179,11 +180,11 @@ fn combined_line(request: &LogFields, outcome: &Outcome<'_>, now: std::time::Dur
         if text.is_empty() { "-".to_owned() } else { quoted(text) }
     };
     format!(
-        "{} - - [{day:02}/{month}/{year}:{h:02}:{m:02}:{s:02} +0000] \"{} {} HTTP/1.{}\" {} {} \"{}\" \"{}\"\n",
+        "{} - - [{day:02}/{month}/{year}:{h:02}:{m:02}:{s:02} +0000] \"{} {} {}\" {} {} \"{}\" \"{}\"\n",
         request.client,
         quoted(&request.method),
         quoted(&request.target),
-        u8::from(request.http11),
+        request.protocol,
         outcome.status,
         outcome.bytes_out,
         dash(&request.referer),
@@ -218,7 +219,7 @@ mod tests {
             target: "/a\"b\n".into(),
             host: "example.com".into(),
             client: "203.0.113.7".parse().unwrap(),
-            http11: true,
+            protocol: "HTTP/1.1",
             user_agent: String::new(),
             referer: "x\\y".into(),
         }

@@ -124,7 +124,7 @@ async fn carry(mut letters: UnboundedReceiver<Letter>, connections: Arc<AtomicUs
 }
 
 fn begin(accepted: Accepted, presence: Presence) {
-    let mut peer = Peer { address: accepted.peer, https: matches!(accepted.service, Service::Https) };
+    let mut peer = Peer { address: accepted.peer, https: matches!(accepted.service, Service::Https), http2: false };
     let Ok(mut stream) = accepted.into_stream() else {
         return;
     };

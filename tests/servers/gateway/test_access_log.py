@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.support.gate import Gate
@@ -66,3 +67,17 @@ def test_who_left_and_who_was_refused(serve: Serve, start: Start, tmp_path: Path
 def test_a_log_that_cannot_be_opened_is_said(serve: Serve, start: Start, tmp_path: Path) -> None:
     with pytest.raises(Exception, match="missing"):
         start(serve(respond()), rest=_log(tmp_path / "missing" / "log", "json"))
+
+
+def test_the_protocol_that_the_client_speaks(serve: Serve, start: Start, tmp_path: Path) -> None:
+    for form in ("json", "combined"):
+        gateway = start(serve(respond(b"12345")), http={"http2": True}, rest=_log(tmp_path / form, form))
+        with httpx.Client(http1=False, http2=True) as client:
+            assert client.get(f"http://{gateway.address}/two").status_code == 200
+        gateway.ask(b"GET /one HTTP/1.1\r\nHost: a\r\n\r\n")
+        gateway.ask(b"GET /old HTTP/1.0\r\n\r\n")
+        found = [
+            json.loads(line)["protocol"] if form == "json" else COMBINED.fullmatch(line)["line"].split()[2]  # type: ignore[index]
+            for line in _lines(tmp_path / form, 3)
+        ]
+        assert found == ["HTTP/2.0", "HTTP/1.1", "HTTP/1.0"]

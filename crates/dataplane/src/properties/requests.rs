@@ -9,8 +9,8 @@ use crate::events::Events;
 use crate::servers::http::request::{BodyFraming, Peer, Request, check_start, head_end};
 use crate::servers::topology::Topology;
 
-const STRANGER: Peer = Peer { address: IpAddr::V4(Ipv4Addr::new(203, 0, 113, 9)), https: false };
-const PROXY: Peer = Peer { address: IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), https: false };
+const STRANGER: Peer = Peer { address: IpAddr::V4(Ipv4Addr::new(203, 0, 113, 9)), https: false, http2: false };
+const PROXY: Peer = Peer { address: IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), https: false, http2: false };
 
 /// Fields that the gateway writes by itself or keeps to itself.
 const OURS: [&str; 14] = [

@@ -66,6 +66,8 @@ pub struct Request {
 pub struct Peer {
     pub address: IpAddr,
     pub https: bool,
+    /// Whether it speaks HTTP/2, whose requests come here in the shape of HTTP/1.1.
+    pub http2: bool,
 }
 
 /// Where the head in `bytes` ends, if it does. `scanned` remembers how far earlier calls have looked.
@@ -285,7 +287,10 @@ impl Request {
                 .as_ref()
                 .filter(|_| http11)
                 .map(|rules| Offer::new(rules, parsed.headers.iter().map(|field| (field.name, field.value)))),
-            log: wants_log.then(|| LogFields::of(method, raw_target, host, origin.client, http11, parsed.headers)),
+            log: wants_log.then(|| {
+                let protocol = if peer.http2 { "HTTP/2.0" } else { ["HTTP/1.0", "HTTP/1.1"][usize::from(http11)] };
+                LogFields::of(method, raw_target, host, origin.client, protocol, parsed.headers)
+            }),
         })
     }
 }

@@ -263,7 +263,7 @@ impl Connection {
         }
         while let Some(at) = state.unserved.pop() {
             let stream = Stream::Lane(Lane::new(Arc::clone(shared), at));
-            let client = Client::new(stream, self.peer, Arc::default());
+            let client = Client::new(stream, Peer { http2: true, ..self.peer }, Arc::default());
             tokio::spawn(flow::serve(client, Arc::clone(&self.plane)));
         }
     }
