@@ -1,7 +1,7 @@
 //! What must hold for any bytes that a network can bring. Each property panics where it does not hold.
 //!
 //! Two drivers feed them: `mutation`, inside `cargo test`, for seconds; and libFuzzer, guided by coverage, for as long as one
-//! likes (`make fuzz`, crates/fuzz). What they find goes into tests/servers/gateway/corpus.
+//! likes (`make fuzz`, crates/fuzz). What they find goes into tests/servers/gateway/corpus or crates/fuzz/seeds.toml.
 
 mod chunks;
 mod grammar;
