@@ -31,7 +31,7 @@ pub fn hold(data: &[u8]) {
     let arriving = exchanged(awaited, &answer, careful, pieces(data));
     assert_eq!(arriving.0, whole.0, "what becomes of an answer depends on packets");
     for (outcome, got) in [&whole, &arriving] {
-        check_got(awaited, &answer, outcome, got);
+        check_got(awaited, &answer, *outcome, got);
     }
     if whole.0.is_ok() {
         assert_eq!(arriving.1, whole.1, "what a client gets depends on packets");
@@ -95,6 +95,14 @@ fn exchanged(
                 yield_now().await;
             }
         });
+        // All the while: a socket takes few writes, if they are as short as these.
+        let hearing = spawn(async move {
+            let (mut got, mut room) = (Vec::new(), [0; 4096]);
+            while let Ok(count @ 1..) = poll_fn(|cx| outer.poll_read(cx, &mut room)).await {
+                got.extend_from_slice(&room[..count]);
+            }
+            got
+        });
         let (mut client, mut connection) = (Client::new(Stream::Unix(inner)), connection(Stream::Unix(near)));
         let mut expect = expectations(awaited);
         let mut exchange = Exchange::new(&mut client, &mut connection, &mut expect, careful, 1000);
@@ -105,11 +113,7 @@ fn exchanged(
         assert!(connection.parameters.len() <= PARAMETERS_MAX, "a server that says ever more");
         drop((client, connection));
         saying.await.expect("the server says it all");
-        let (mut got, mut room) = (Vec::new(), [0; 4096]);
-        while let Ok(count @ 1..) = poll_fn(|cx| outer.poll_read(cx, &mut room)).await {
-            got.extend_from_slice(&room[..count]);
-        }
-        (outcome, got)
+        (outcome, hearing.await.expect("the client hears it all"))
     })
 }
 
@@ -124,7 +128,7 @@ fn connection(stream: Stream) -> Connection {
 }
 
 /// Messages of the server's in their order, and of ours; whole ones where all went well.
-fn check_got(awaited: &[u8], answer: &[u8], outcome: &Result<Outcome, Broken>, got: &[u8]) {
+fn check_got(awaited: &[u8], answer: &[u8], outcome: Result<Outcome, Broken>, got: &[u8]) {
     let (theirs, _) = messages(answer);
     let (mut rest, (mine, left)) = (theirs.iter(), messages(got));
     assert!(left.is_empty() || outcome.is_err(), "half a message");
@@ -132,7 +136,7 @@ fn check_got(awaited: &[u8], answer: &[u8], outcome: &Result<Outcome, Broken>, g
         let is_ours = awaited.contains(&b'r') && message == ready() || awaited.contains(&b'f') && message == failing();
         assert!(is_ours || rest.any(|their| *their == message), "nobody said {}", message.escape_ascii());
     }
-    if *outcome == Ok(Outcome::Done) && awaited.iter().all(|letter| *letter == b'o') {
+    if outcome == Ok(Outcome::Done) && awaited.iter().all(|letter| *letter == b'o') {
         // To what we ask for ourselves nobody else hears anything.
         assert!(got.is_empty());
     }

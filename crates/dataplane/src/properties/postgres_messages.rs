@@ -149,7 +149,7 @@ fn check_message(message: &[u8]) {
         assert_eq!(
             of(message, |out| {
                 out.text(execute.portal);
-                out.u32(execute.max_rows.cast_unsigned());
+                out.bytes(&execute.max_rows.to_be_bytes());
             }),
             message
         );

@@ -53,7 +53,8 @@ fn check_key(sql: &[u8]) {
 /// What counts of a text: no white space, and no semicolons at its end.
 fn significant<'t>(tokens: &'t [Token<'t>]) -> Vec<&'t Token<'t>> {
     let mut rest: Vec<_> = tokens.iter().filter(|token| token.kind != Kind::Gap).collect();
-    while rest.pop_if(|token| token.text == b";").is_some() {}
+    let end = rest.iter().rposition(|token| token.text != b";").map_or(0, |last| last + 1);
+    rest.truncate(end);
     rest
 }
 
