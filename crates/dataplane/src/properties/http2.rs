@@ -11,8 +11,12 @@ use talk::{HEAD_MAX, Heard, said};
 
 pub fn hold(data: &[u8]) {
     let said = said(data);
-    let whole = Heard::of(&said, std::iter::repeat(usize::MAX));
-    let arriving = Heard::of(&said, pieces(data));
+    let heard = || (Heard::of(&said, std::iter::repeat(usize::MAX)), Heard::of(&said, pieces(data)));
+    let (mut whole, mut arriving) = heard();
+    if arriving != whole {
+        // What is refused is told with the date: a second may have ended in between, but not twice.
+        (whole, arriving) = heard();
+    }
     assert_eq!(arriving, whole, "what a client says depends on packets");
     let client = Client::read(&said.concat());
     for (stream, text) in &whole.requests {
