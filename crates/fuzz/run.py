@@ -87,7 +87,9 @@ def fuzz(program: Path, name: str, seconds: int, told: dict[str, list[str]]) -> 
 def main() -> int:
     wanted = os.environ.get("FUZZ_ONLY", "").split() or PROPERTIES
     if unknown := set(wanted) - set(PROPERTIES):
-        raise SystemExit(f"FUZZ_ONLY: no property is called {', '.join(sorted(unknown))}; there are {', '.join(PROPERTIES)}")
+        raise SystemExit(
+            f"FUZZ_ONLY: no property is called {', '.join(sorted(unknown))}; there are {', '.join(PROPERTIES)}"
+        )
     seconds, jobs = int(os.environ.get("FUZZ_SECONDS", "3600")), min(os.cpu_count() or 1, len(wanted))
     program = build()
     told = tomllib.loads((ROOT / "crates/fuzz/seeds.toml").read_text())
