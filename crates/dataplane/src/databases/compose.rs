@@ -53,6 +53,7 @@ impl Composed {
         if !self.as_it_is {
             self.ours.reserve(REWRITTEN);
         }
+        expect.reserve(survey.steps.len());
         for step in &survey.steps {
             self.step(step, number, connection, expect);
         }

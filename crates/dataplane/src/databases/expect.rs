@@ -78,6 +78,11 @@ pub struct Expectations {
 }
 
 impl Expectations {
+    /// Makes room for so many answers.
+    pub fn reserve(&mut self, count: usize) {
+        self.queue.reserve(count);
+    }
+
     pub fn push(&mut self, expect: Expect) {
         self.closing += usize::from(expect == Expect::Close { own: true });
         match expect {

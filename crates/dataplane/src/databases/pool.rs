@@ -1,5 +1,5 @@
-//! Connections of one login to one node: a bounded number, shared by all sessions of that login, first come first served
-//! (all but: see `State::next_waiter`).
+//! Connections of one login to one node: a bounded number, shared by all sessions of that login, nearly first come first
+//! served (`State::next_waiter`).
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -13,9 +13,9 @@ pub const NAME: &str = "_trimaran_";
 #[derive(Debug)]
 pub struct Statement {
     pub id: u64,
-    pub text: Box<[u8]>,
+    pub text: Arc<[u8]>,
     /// Count and type numbers, as they stand in the Parse message.
-    pub types: Box<[u8]>,
+    pub types: Arc<[u8]>,
     pub entry: Arc<Entry>,
     name: OnceLock<Box<str>>,
 }
@@ -85,6 +85,14 @@ impl Statements {
     pub fn make(&self, text: &[u8], types: &[u8], entry: &Arc<Entry>) -> Statement {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         Statement { id, text: text.into(), types: types.into(), entry: Arc::clone(entry), name: OnceLock::new() }
+    }
+
+    /// The same for the text and types of another. It is another statement all the same: what a connection holds under the
+    /// old one may mean something else by now.
+    pub fn make_again(&self, other: &Statement) -> Statement {
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let (text, types, entry) = (Arc::clone(&other.text), Arc::clone(&other.types), Arc::clone(&other.entry));
+        Statement { id, text, types, entry, name: OnceLock::new() }
     }
 }
 

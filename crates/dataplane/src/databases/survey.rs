@@ -19,6 +19,8 @@ use super::unit::{End, Unit};
 
 /// Prepared statements of one session.
 const STATEMENTS_MAX: usize = 10_000;
+/// Messages of a usual batch: Parse, Bind, Describe, Execute, Sync, and one or the other more.
+const BATCH: usize = 8;
 
 /// One message, or what stands for it.
 #[derive(Debug)]
@@ -95,6 +97,7 @@ impl<'u> Survey<'u> {
 
     fn batch(&mut self, bytes: &'u [u8], end: End, session: &Session, group: &Group) -> Result<(), ProtocolError> {
         let mut at = 0;
+        self.steps.reserve(BATCH);
         while let Some(frame) = frame::next(&bytes[at..], usize::MAX)? {
             let message = &bytes[at..at + frame.length];
             at += frame.length;
@@ -129,7 +132,10 @@ impl<'u> Survey<'u> {
         self.entries.push(Arc::clone(&entry));
         self.parses += 1;
         if parse.name.is_empty() {
-            let statement = Arc::new(group.statements.make(parse.query, parse.types, &entry));
+            let statement = Arc::new(match last.filter(|statement| *statement.types == *parse.types) {
+                Some(last) => group.statements.make_again(last),
+                None => group.statements.make(parse.query, parse.types, &entry),
+            });
             self.changes.push((self.parses, Change::Unnamed(statement)));
             if parse.query.trim_ascii_start().get(..10).is_some_and(|word| word.eq_ignore_ascii_case(b"deallocate")) {
                 self.deallocations.push((self.steps.len(), self.changes.len(), Arc::clone(&entry)));
