@@ -20,6 +20,13 @@ _WARM_S = 0.25
 _LOGINS_S = 60.0
 _LOGINS_PER_S = 150
 """At least. pgbench's time runs while its clients log in."""
+_LOGINS_SLOW_PER_S = 50
+_SILENCE_S = 1.0
+"""pgbench writes its log by blocks: with few and slow transactions it is at work long before the first can be read."""
+
+
+class RunFailed(Exception):
+    """pgbench did not end as it should. The message is what it said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +40,7 @@ class Sample:
 
 
 def run(dsn: str, pid: int | None, *, script: str, protocol: str, clients: int, seconds: int) -> Sample:
-    """Transactions of `clients` connections, each one after the other, for about `seconds`. Any error ends the program."""
+    """Transactions of `clients` connections, each one after the other, for about `seconds`. RunFailed: any error."""
     most_s = seconds + clients // _LOGINS_PER_S
     with tempfile.TemporaryDirectory(prefix="trimaran-bench-") as directory:
         command = [program("pgbench"), "--no-vacuum", f"--builtin={SCRIPTS[script]}", f"--protocol={protocol}"]
@@ -41,7 +48,7 @@ def run(dsn: str, pid: int | None, *, script: str, protocol: str, clients: int, 
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         launched = time.time()
         try:
-            began = _first_line(process, Path(directory))
+            began = _first_line(process, Path(directory), clients)
             time.sleep(_WARM_S)
             start, used = time.time(), cpu_seconds(pid)
             until = min(began + seconds, launched + most_s) - _WARM_S / 2
@@ -52,7 +59,7 @@ def run(dsn: str, pid: int | None, *, script: str, protocol: str, clients: int, 
             process.kill()
             process.wait()
         if process.returncode or "number of failed transactions: 0 (" not in said:
-            raise SystemExit(f"pgbench ended with {process.returncode}:\n{said}")
+            raise RunFailed(f"pgbench ended with {process.returncode}:\n{said}")
         took_us = []
         for file in Path(directory).iterdir():
             for line in file.read_text().splitlines():
@@ -60,7 +67,7 @@ def run(dsn: str, pid: int | None, *, script: str, protocol: str, clients: int, 
                 if start <= int(second) + int(microsecond) / 1e6 < end:
                     took_us.append(int(latency))
     if len(took_us) < 2:
-        raise SystemExit(f"no transaction ended within {seconds} s:\n{said}")
+        raise RunFailed(f"no transaction ended within {seconds} s:\n{said}")
     cost = None if pid is None else used / len(took_us) * 1e6
     return Sample(cost, len(took_us) / (end - start), statistics.quantiles(took_us, n=100)[98] / 1000)
 
@@ -73,14 +80,17 @@ def cpu_seconds(pid: int | None) -> float:
     return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
 
 
-def _first_line(process: subprocess.Popen[str], directory: Path) -> float:
+def _first_line(process: subprocess.Popen[str], directory: Path, clients: int) -> float:
     """Waits until all clients are in and the first transactions are told; when the first one ended."""
-    deadline = time.monotonic() + _LOGINS_S
+    started = time.monotonic()
+    deadline, silent = started + _LOGINS_S, started + _SILENCE_S + clients / _LOGINS_SLOW_PER_S
     while time.monotonic() < deadline and process.poll() is None:
         for file in directory.iterdir():
             fields = file.read_text().partition("\n")[0].split()
             if len(fields) >= 6:
                 return int(fields[4]) + int(fields[5]) / 1e6
+        if time.monotonic() > silent:
+            return time.time()
         time.sleep(0.01)
     process.kill()
-    raise SystemExit(f"pgbench did not get going:\n{process.communicate()[0]}")
+    raise RunFailed(f"pgbench did not get going:\n{process.communicate()[0]}")

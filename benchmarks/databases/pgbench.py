@@ -23,13 +23,14 @@ from pathlib import Path
 
 from benchmarks.databases import contenders, load, resting
 from benchmarks.databases.contenders import ALL, OURS, PGBOUNCER, PGBOUNCER_TCP, PRIMARY_ONLY, Contender, Running
-from benchmarks.databases.load import SCRIPTS, Sample
+from benchmarks.databases.load import SCRIPTS, RunFailed, Sample
 from benchmarks.databases.nodes import POOL, REPLICAS, SCALE, Nodes
 from benchmarks.servers.report import processor
 
 PROTOCOLS = ("simple", "extended", "prepared")
 CLIENTS = (1, 16, 64, 500)
-Rounds = dict[str, list[Sample]]
+Rounds = dict[str, list[Sample | None]]
+"""By contender, a sample for each round; None where it failed."""
 
 
 def main() -> int:
@@ -118,19 +119,22 @@ def _table(
             # Whoever is first has the caches as somebody else left them.
             first = number % len(taking_part)
             for contender, running in taking_part[first:] + taking_part[:first]:
-                sample = load.run(
-                    running.dsn,
-                    running.pid,
-                    script=script,
-                    protocol=protocol,
-                    clients=clients,
-                    seconds=options.seconds,
+                rounds.setdefault(contender.name, []).append(
+                    _sample(running, script, protocol, clients, options.seconds)
                 )
-                rounds.setdefault(contender.name, []).append(sample)
         for contender, _ in all_running:
             lines.append(f"| {clients} | {contender.name} | {_cells(contender, protocol, clients, rounds)} |")
         lines += [f"| {clients} | {ratio} |" for ratio in _ratios(rounds)]
     return lines
+
+
+def _sample(running: Running, script: str, protocol: str, clients: int, seconds: int) -> Sample | None:
+    """One run. A failed one is told, and does not end the others."""
+    try:
+        return load.run(running.dsn, running.pid, script=script, protocol=protocol, clients=clients, seconds=seconds)
+    except RunFailed as failed:
+        print(f"{SCRIPTS[script]}, {protocol}, {clients} clients: {failed}", file=sys.stderr, flush=True)
+        return None
 
 
 def _cells(contender: Contender, protocol: str, clients: int, rounds: Rounds) -> str:
@@ -138,7 +142,9 @@ def _cells(contender: Contender, protocol: str, clients: int, rounds: Rounds) ->
         return f"{why} | | "
     if clients > contender.clients_max:
         return "more than the server takes | | "
-    samples = rounds[contender.name]
+    samples = [sample for sample in rounds[contender.name] if sample is not None]
+    if not samples:
+        return "every run failed | | "
     costs = [sample.cpu_us for sample in samples if sample.cpu_us is not None]
     rates, tails = [sample.per_s for sample in samples], [sample.p99_ms for sample in samples]
     return f"{_range(costs, '.1f') if costs else '-'} | {_range(rates, ',.0f')} | {_range(tails, '.2f')}"
@@ -147,7 +153,8 @@ def _cells(contender: Contender, protocol: str, clients: int, rounds: Rounds) ->
 def _ratios(rounds: Rounds) -> Iterator[str]:
     """Ours divided by the peer's, round by round."""
     for ours, peer in ((OURS, PGBOUNCER), (PRIMARY_ONLY, PGBOUNCER), (OURS, PGBOUNCER_TCP)):
-        pairs = list(zip(rounds.get(ours.name, []), rounds.get(peer.name, []), strict=False))
+        both = zip(rounds.get(ours.name, []), rounds.get(peer.name, []), strict=False)
+        pairs = [(a, b) for a, b in both if a is not None and b is not None]
         if pairs:
             cost = [a.cpu_us / b.cpu_us for a, b in pairs if a.cpu_us and b.cpu_us]
             rate, tail = [a.per_s / b.per_s for a, b in pairs], [a.p99_ms / b.p99_ms for a, b in pairs]
