@@ -7,7 +7,27 @@ from __future__ import annotations
 import re
 from typing import Final
 
-EXPLAINED: Final[tuple[tuple[str, str, str], ...]] = ()
+_ENDED = "ends a server connection (by the number the client was told, or its own): the client's session outlives it"
+_NUMBER = "compares the number the client was told with the server's process: it is the gateway's, for cancelling"
+_STATEMENTS = "counts pg_prepared_statements: a server connection has what all sessions prepared on it"
+_ROLES = "logs in as a role made by SQL: the gateway's configuration says who may log in"
+
+EXPLAINED: Final[tuple[tuple[str, str, str], ...]] = (
+    ("psycopg", r"pq/test_pgconn\.py::test_reset(_async)?$", _ENDED),
+    ("psycopg", r"/test_connection(_async)?\.py::test_broken(_connection)?\b", _ENDED),
+    ("psycopg", r"::test_context_inerror_rollback_no_clobber\b", _ENDED),
+    ("psycopg", r"::test_right_exception_on_server_disconnect\b", _ENDED),
+    ("psycopg", r"pool/test_pool_common(_async)?\.py::test_check_connection\b", _ENDED),
+    (
+        "psycopg",
+        r"pool/test_pool(_async)?\.py::test_(connect_check|connect_no_check|getconn_check|stats_check)\b",
+        _ENDED,
+    ),
+    ("psycopg", r"/test_concurrency(_async)?\.py::test_concurrent_close\b", _NUMBER),
+    ("psycopg", r"pq/test_pgconn\.py::test_notify$", _NUMBER),
+    ("psycopg", r"/test_notify(_async)?\.py::test_notify\b", _NUMBER),
+    ("psycopg", r"pq/test_pgconn\.py::test_change_password$", _ROLES),
+)
 """Suite, pattern of the id, reason."""
 
 
