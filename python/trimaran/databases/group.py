@@ -103,6 +103,11 @@ class DatabaseGroup:
         return self._loop.writable if self._loop else None
 
     @property
+    def hands_over(self) -> bool:
+        """Whether writes are held because a primary that is well gives its role away."""
+        return self._loop is not None and self._loop.hands_over
+
+    @property
     def credentials(self) -> Credentials:
         """The logins, the same on all nodes. Only after `start`."""
         return self._nodes[self._memory.primary].credentials

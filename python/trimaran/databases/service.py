@@ -23,6 +23,8 @@ from .planning import Planning
 
 _DRAIN_S = 2.0
 """How long transactions on a primary that hands over may take to end."""
+_DRAIN_FAILING_S = 0.2
+"""The same for one that fails and still answers, as with a full disk: meanwhile nobody else can write."""
 
 
 class DatabaseService:
@@ -85,7 +87,8 @@ class DatabaseService:
     async def _on_change(self) -> None:
         """Tells the data plane. Where writes are held, what is under way on the old primary may end first."""
         self._publish()
-        deadline = time.monotonic() + _DRAIN_S
+        is_planned = any(group.hands_over for group in self.groups.values())
+        deadline = time.monotonic() + (_DRAIN_S if is_planned else _DRAIN_FAILING_S)
         while time.monotonic() < deadline and any(self._held_and_in_use()):
             await asyncio.sleep(0.01)
 

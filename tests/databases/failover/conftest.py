@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +12,7 @@ from typing import Any
 
 from tests.support.checker import Checker
 from tests.support.cluster import Cluster
+from tests.support.homes import remove_homes
 from tests.support.processes import suspend_all
 from tests.support.waiting import eventually
 
@@ -28,13 +27,6 @@ def cluster(directory: Path, **settings: Any) -> Iterator[Cluster]:
             yield running
     finally:
         remove_homes(directory)
-
-
-def remove_homes(state: Path) -> None:
-    """Under root the data is elsewhere."""
-    for record in state.glob("databases/*/node.json"):
-        if home := json.loads(record.read_text())["home"]:
-            shutil.rmtree(Path(home).parent, ignore_errors=True)
 
 
 def pid_of(running: Cluster, node: str) -> int:

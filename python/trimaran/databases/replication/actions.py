@@ -24,6 +24,8 @@ class Actions:
         self._nodes = nodes
         self._report = report
         self._pointing: asyncio.Task[None] | None = None
+        self._asked: tuple[str, asyncio.Task[None]] | None = None
+        """The last request to take no writes, which may arrive when nobody needs it any more."""
         self._under_way: set[asyncio.Task[None]] = set()
         """What is not waited for and not cancelled: its own limits end it."""
 
@@ -43,6 +45,7 @@ class Actions:
         asked = asyncio.create_task(refuse_writes(node, _LET_GO_S))
         await asyncio.gather(*(self._let_go(replica) for replica in replicas))
         self._keep_under_way(asked)
+        self._asked = (name, asked)
         # One that does not answer anyway is not waited for: its replicas have let go of it.
         done, _ = await asyncio.wait({asked}, timeout=0 if node.trouble else _LET_GO_S)
         error = asked.exception() if done else None
@@ -84,8 +87,16 @@ class Actions:
         await asyncio.gather(*(self._point(replica, to) for replica in replicas), return_exceptions=True)
 
     async def repoint(self, names: Iterable[str], to: str) -> None:
-        """Have running replicas follow another node."""
+        """Have running replicas follow another node, a primary.
+
+        One of others that was fenced and is well again before it was replaced is the primary still: it takes writes again.
+        """
         await self.keep_slots(to)
+        if self._asked is not None and self._asked[0] == to:
+            await asyncio.wait({self._asked[1]}, timeout=_LET_GO_S)
+            self._asked = None
+            async with operations.connected(self._nodes[to].conninfo()) as connection:
+                await operations.allow_writes(connection)
         await asyncio.gather(*(self._point(self._nodes[name], self._nodes[to]) for name in names))
 
     async def wait_for(self, primary: str, names: Iterable[str]) -> None:

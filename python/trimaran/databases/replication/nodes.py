@@ -147,6 +147,10 @@ class Node:
     def disk_full(self) -> bool:
         return False
 
+    def is_suspended(self) -> bool:
+        """Whether it is certain, and not only because it does not answer, that it stands still."""
+        return False
+
     def _may_be_asked(self) -> None:
         """Raises Unanswered when it is known without asking that there would be no answer."""
 
@@ -213,12 +217,15 @@ class OwnNode(Node):
         free = self.embedded.free_bytes()
         return free is not None and free < self._disk_free_min_mb * _MIB
 
+    def is_suspended(self) -> bool:
+        return self.embedded.is_suspended()
+
     def _may_be_asked(self) -> None:
         if self.busy:
             raise Unanswered(f"is {self.busy}")
         if self.process == "exited":
             raise Unanswered("does not run")
-        if self.embedded.is_suspended():
+        if self.is_suspended():
             raise Unanswered("is suspended (SIGSTOP)")
 
 

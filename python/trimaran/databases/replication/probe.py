@@ -28,6 +28,8 @@ from psycopg import conninfo as libpq
 from .line import Line, Question, Unanswered, row
 
 _COMMIT_EVERY_S = 1.0
+_DOOR_S = 0.6
+"""How long a newcomer may wait at the door. A process is made for it, which a busy machine does late: that is no failure."""
 _SSL_REQUEST = struct.pack("!ii", 8, 80_877_103)
 _BROKEN_CLASSES = ("53", "58", "XX")
 """SQLSTATE classes: insufficient resources, system error, internal error."""
@@ -191,7 +193,7 @@ class Probe:
     async def _watch_door(self, now: float) -> None:
         """Raises Unanswered when a newcomer has not been let in for the limit, or was turned away."""
         if self._door.is_open:
-            left_s = self._timeout_s - (now - self._door.since_s)
+            left_s = max(self._timeout_s, _DOOR_S) - (now - self._door.since_s)
             # Only a knock that has been waiting for long is waited for: the others are looked at in the next round.
             if left_s > 0:
                 return
