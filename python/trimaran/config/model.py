@@ -375,7 +375,7 @@ class Database:
         150, "How often each node is asked how it is.", minimum=20, maximum=10_000, live=False
     )
     probe_timeout_ms: int = setting(
-        150, "An answer that takes longer is a failed probe.", minimum=20, maximum=10_000, live=False
+        200, "An answer that takes longer is a failed probe.", minimum=20, maximum=10_000, live=False
     )
     probe_failures: int = setting(
         3, "Failed probes in a row after which a node counts as down.", minimum=1, maximum=100, live=False
