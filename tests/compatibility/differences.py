@@ -25,7 +25,12 @@ EXPLAINED: Final[tuple[tuple[str, str, str], ...]] = (
     ),
     ("psycopg", r"/test_concurrency(_async)?\.py::test_concurrent_close\b", _NUMBER),
     ("psycopg", r"pq/test_pgconn\.py::test_notify$", _NUMBER),
-    ("psycopg", r"/test_notify(_async)?\.py::test_notify\b", _NUMBER),
+    ("psycopg", r"/test_notify(_async)?\.py::test_notify_handlers\b", _NUMBER),
+    (
+        "psycopg",
+        r"/test_prepared(_async)?\.py::test_(change_type|evict_lru_deallocate|no_prepare_multi_with_drop)(\[asyncio\])?$",
+        _STATEMENTS,
+    ),
     ("psycopg", r"pq/test_pgconn\.py::test_change_password$", _ROLES),
 )
 """Suite, pattern of the id, reason."""

@@ -61,6 +61,16 @@ def test_an_error_in_a_flushed_batch_lasts_until_its_sync(dsn: str) -> None:
         assert rows(raw.ask("SELECT 7")) == [("7",)]
 
 
+def test_an_error_is_told_without_a_sync(dsn: str) -> None:
+    """PostgreSQL sends what it has when there is an error; a client that sends no Sync waits for just that."""
+    with session(dsn) as raw:
+        raw.send(parse("", "SELECT 1 / $1::int") + bind("", "", b"0") + execute())
+        assert take(raw, 2) == "1E"
+        raw.send(execute() + SYNC)
+        assert tags(raw.until_ready()) == "Z"
+        assert rows(raw.ask("SELECT 7")) == [("7",)]
+
+
 def test_portals_live_as_long_as_their_transaction(dsn: str) -> None:
     with session(dsn) as raw:
         raw.ask("BEGIN")
