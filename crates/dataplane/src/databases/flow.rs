@@ -3,8 +3,10 @@
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
+
+use tokio::time::sleep;
 
 use super::admin;
 use super::backend;
@@ -31,6 +33,8 @@ use crate::plane::Plane;
 /// Servers that one unit is tried on.
 const TRIES_MAX: usize = 8;
 const CANCEL_LIMIT: Duration = Duration::from_secs(5);
+/// A client that is silent for so long after whole messages, without a Sync, waits for what they give.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// The client's connection is over; what there was to say has been said.
 struct Over;
@@ -78,6 +82,9 @@ async fn next_unit(client: &mut Client, session: &mut Session, group: &Group) ->
             // A COPY may have failed before the server came to the Sync that was sent with it.
             quiet.push(Expect::Sync);
         }
+        let so_far = search.so_far(client.arrived());
+        let mut pause = so_far.map(|_| Box::pin(sleep(PAUSE)));
+        let mut paused = |cx: &mut Context<'_>| pause.as_mut().is_some_and(|pause| pause.as_mut().poll(cx).is_ready());
         let connection = session.guard.as_mut().and_then(super::pool::Guard::connection);
         let more = match connection {
             Some(connection) => {
@@ -86,19 +93,29 @@ async fn next_unit(client: &mut Client, session: &mut Session, group: &Group) ->
                     Poll::Ready(broken) => Poll::Ready(Err(broken)),
                     // A client that does not take the news to the end of a message is not listened to.
                     Poll::Pending if !news.is_at_rest() => Poll::Pending,
-                    Poll::Pending => news.client.poll_fill(cx, most + 1).map(Ok),
+                    Poll::Pending => match news.client.poll_fill(cx, most + 1) {
+                        Poll::Pending if paused(cx) => Poll::Ready(Ok(None)),
+                        filled => filled.map(|count| Ok(Some(count))),
+                    },
                 })
                 .await
             }
-            None => poll_fn(|cx| client.poll_fill(cx, most + 1)).await.map_or(Ok(Ok(0)), |count| Ok(Ok(count))),
+            None => {
+                poll_fn(|cx| match client.poll_fill(cx, most + 1) {
+                    Poll::Pending if paused(cx) => Poll::Ready(Ok(None)),
+                    filled => filled.map(|count| Ok(Some(count))),
+                })
+                .await
+            }
         };
         if let Some(status) = quiet.status {
             (session.skipping, session.in_batch) = (false, false);
             session.set_status(status);
         }
         match more {
-            Ok(Ok(1..)) => {}
-            Ok(_) => return Err(Over),
+            Ok(Some(Ok(1..))) => {}
+            Ok(Some(_)) => return Err(Over),
+            Ok(None) => return so_far.ok_or(Over),
             Err(Broken::ClientGone) => return Err(Over),
             Err(_) => lost_while_idle(client, session).await?,
         }

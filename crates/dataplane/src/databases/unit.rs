@@ -64,6 +64,12 @@ impl Search {
         }
         Ok(Found::Incomplete)
     }
+
+    /// What has arrived so far as a unit, if it is whole messages. For a client that goes on waiting without a Sync or a
+    /// Flush: PostgreSQL would have begun with it, and tells of an error without being asked.
+    pub fn so_far(&self, arrived: &[u8]) -> Option<Unit> {
+        (self.at > 0 && self.at == arrived.len()).then_some(Unit { length: self.at, end: End::Flush { asked: false } })
+    }
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -144,6 +150,17 @@ mod tests {
         bytes.extend(message(b'E', 4));
         bytes.extend(message(b'S', 0));
         assert_eq!(units(&bytes, 4096), [(PIPELINE + 5, End::Flush { asked: false }), (14, End::Sync)]);
+    }
+
+    #[test]
+    fn so_far_is_only_whole_messages() {
+        let mut search = Search::default();
+        let bytes = [message(b'B', 3), message(b'E', 4)].concat();
+        assert_eq!(search.so_far(&[]), None);
+        assert_eq!(search.next(&bytes[..10], MOST).unwrap(), Found::Incomplete);
+        assert_eq!(search.so_far(&bytes[..10]), None);
+        assert_eq!(search.next(&bytes, MOST).unwrap(), Found::Incomplete);
+        assert_eq!(search.so_far(&bytes), Some(Unit { length: 17, end: End::Flush { asked: false } }));
     }
 
     #[test]
