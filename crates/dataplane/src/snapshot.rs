@@ -288,7 +288,39 @@ pub struct Database {
     pub server_idle_ms: u64,
     /// Largest message of a client.
     pub request_max_bytes: usize,
+    /// Of which writes the transaction id is learnt.
+    #[serde(default)]
+    pub settle_commits: SettleCommits,
+    /// Of the primary; zero where it is not known.
+    #[serde(default)]
+    pub timeline: u32,
+    /// How the primary became one.
+    #[serde(default)]
+    pub promotion: Option<Promotion>,
     pub reads: Reads,
+}
+
+/// Which writes are settled when their server goes before it has answered.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SettleCommits {
+    #[default]
+    Off,
+    /// Those with a COMMIT of their own.
+    Transactions,
+    /// Single statements of the extended protocol too.
+    All,
+}
+
+/// Which transactions of its predecessor a primary had when it became one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Promotion {
+    pub former_timeline: u32,
+    /// Transactions below it had arrived.
+    pub seen_xid: u64,
+    /// Transactions from it on had not.
+    pub next_xid: u64,
 }
 
 /// Who may connect: with a password, or with what PostgreSQL stores of one.

@@ -343,6 +343,12 @@ class Database:
     hold_timeout_ms: int = setting(
         30_000, "How long statements are held while no node takes writes (a failover).", minimum=0
     )
+    settle_commits: Literal["off", "transactions", "all"] = setting(
+        "transactions",
+        "Of which writes the gateway learns the transaction id, so that it can find out after a failover whether they"
+        " were committed: off: of none; transactions: of those with a COMMIT of their own; all: also of single"
+        " statements of the extended protocol.",
+    )
     connect_timeout_ms: int = setting(2_000, "Longest wait for a new connection to a node.", minimum=10)
     login_timeout_ms: int = setting(10_000, "Longest wait for a client to say who it is.", minimum=100)
     server_lifetime_ms: int = setting(3_600_000, "A connection to a node is not used again after this.", minimum=1_000)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 from urllib.parse import quote
 
@@ -116,6 +116,8 @@ class DatabaseGateway:
             "server_lifetime_ms": settings.server_lifetime_ms,
             "server_idle_ms": settings.server_idle_ms,
             "request_max_bytes": settings.request_max_bytes,
+            "settle_commits": settings.settle_commits,
+            **self._succession(self.group.members(), self.group.writable),
             "reads": {
                 "split": reads.split,
                 "policy": policy,
@@ -125,6 +127,14 @@ class DatabaseGateway:
                 "lag_max_ms": reads.lag_max_ms,
             },
         }
+
+    def _succession(self, members: Sequence[Member], writable: str | None) -> dict[str, Any]:
+        """The primary's timeline, and what it had of its predecessor's transactions."""
+        primary = next((member for member in members if member.name == writable), None)
+        if primary is None:
+            return {"timeline": 0, "promotion": None}
+        promotion = None if primary.promotion is None else asdict(primary.promotion)
+        return {"timeline": primary.timeline, "promotion": promotion}
 
     def _nodes(self, members: Sequence[Member], writable: str | None) -> list[dict[str, Any]]:
         nodes = []

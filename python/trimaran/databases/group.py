@@ -23,7 +23,7 @@ from .replication.loop import Loop
 from .replication.memory import Kept
 from .replication.nodes import Credentials, ForeignNode, Node, OwnNode
 from .replication.observe import Observer
-from .replication.topology import Memory
+from .replication.topology import Memory, Promotion
 
 _NODES_MAX = 8
 _FIRST_SIGHT_S = 10.0
@@ -50,6 +50,8 @@ class Member:
     """The app's address of it, with its password."""
     sockets: str = ""
     """The directory of its Unix socket, where the gateway may use it."""
+    promotion: Promotion | None = None
+    """How it became the primary, where that was seen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +127,7 @@ class DatabaseGroup:
     def members(self) -> tuple[Member, ...]:
         """Every node: name, role, where it listens. Changes are told by `changed`."""
         return tuple(
-            Member(node.name, self._role(node)[0], *node.endpoint, node.timeline, node.dsn, node.sockets)
+            Member(node.name, self._role(node)[0], *node.endpoint, node.timeline, node.dsn, node.sockets, node.promotion)
             for node in self._nodes.values()
             if node.endpoint[1]  # One that is being made has no port yet.
         )

@@ -12,6 +12,8 @@ use super::survey::{Step, Survey};
 
 /// Room for most units that are rewritten, in bytes.
 const REWRITTEN: usize = 512;
+/// Number of the statement that is our own question; those of clients count from zero.
+const QUESTION: u64 = u64::MAX;
 
 /// What to send.
 #[derive(Debug, Default)]
@@ -29,18 +31,29 @@ impl Composed {
         expect.push(Expect::Own);
     }
 
+    /// A question of our own ahead of everything, with one value as its answer. Like every simple query it ends the
+    /// connection's unnamed statement.
+    pub fn ask(&mut self, sql: &str, connection: &mut Connection, expect: &mut Expectations) {
+        to_server::query(&mut self.ours, sql.as_bytes());
+        connection.unnamed = None;
+        expect.push(Expect::Ask);
+    }
+
     /// The unit, for a session of this number.
     ///
-    /// `cut` says that it is a part of a long pipeline: the server is asked to show what it has so far.
+    /// `cut` says that it is a part of a long pipeline: the server is asked to show what it has so far. `question` is asked
+    /// ahead of its Sync, in the transaction that ends there, and answered before that does.
     pub fn unit(
         &mut self,
         survey: &Survey<'_>,
         number: u32,
         cut: bool,
+        question: Option<&str>,
         connection: &mut Connection,
         expect: &mut Expectations,
     ) {
         self.as_it_is = !cut
+            && question.is_none()
             && survey.steps.iter().all(|step| match step {
                 Step::Forward(..) => true,
                 Step::Unnamed(statement) => connection.unnamed == Some((number, statement.id)),
@@ -55,11 +68,29 @@ impl Composed {
         }
         expect.reserve(survey.steps.len());
         for step in &survey.steps {
+            if let (Some(sql), Step::Forward(tag::SYNC, _)) = (question, step) {
+                self.ask_within(sql, connection, expect);
+            }
             self.step(step, number, connection, expect);
         }
         if cut {
             to_server::flush(&mut self.ours);
         }
+    }
+
+    fn ask_within(&mut self, sql: &str, connection: &mut Connection, expect: &mut Expectations) {
+        let name = format!("{NAME}{QUESTION}");
+        if !connection.prepared.has(QUESTION) {
+            self.close_leftover(name.as_bytes(), connection, expect);
+            to_server::parse(&mut self.ours, name.as_bytes(), sql.as_bytes(), &[]);
+            expect.push(Expect::Parse { own: true, id: Some(QUESTION) });
+            self.make_room(QUESTION, connection, expect);
+        }
+        to_server::bind(&mut self.ours, b"", name.as_bytes(), &[]);
+        to_server::execute(&mut self.ours, b"", 0);
+        to_server::flush(&mut self.ours);
+        expect.push(Expect::AskBind);
+        expect.push(Expect::AskExecute);
     }
 
     fn step(&mut self, step: &Step<'_>, number: u32, connection: &mut Connection, expect: &mut Expectations) {
@@ -85,7 +116,7 @@ impl Composed {
                     self.close_leftover(name.as_bytes(), connection, expect);
                     parse.write_as(name.as_bytes(), &mut self.ours);
                     expect.push(Expect::Parse { own: false, id: Some(statement.id) });
-                    self.make_room(statement, connection, expect);
+                    self.make_room(statement.id, connection, expect);
                 }
             }
             Step::Bind(bind, statement) => {
@@ -133,7 +164,7 @@ impl Composed {
             self.close_leftover(name.as_bytes(), connection, expect);
             self.prepare(name.as_bytes(), statement);
             expect.push(Expect::Parse { own: true, id: Some(statement.id) });
-            self.make_room(statement, connection, expect);
+            self.make_room(statement.id, connection, expect);
         }
     }
 
@@ -152,12 +183,12 @@ impl Composed {
     }
 
     /// The statement counts as prepared from here on; should it fail, `Expectations::prepared` does not have it.
-    fn make_room(&mut self, statement: &Statement, connection: &mut Connection, expect: &mut Expectations) {
-        if let Some(oldest) = connection.prepared.add(statement.id) {
+    fn make_room(&mut self, id: u64, connection: &mut Connection, expect: &mut Expectations) {
+        if let Some(oldest) = connection.prepared.add(id) {
             to_server::close_statement(&mut self.ours, format!("{NAME}{oldest}").as_bytes());
             expect.push(Expect::Close { own: true });
         }
-        expect.hoped.push(statement.id);
+        expect.hoped.push(id);
     }
 }
 

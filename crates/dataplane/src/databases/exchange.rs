@@ -126,6 +126,12 @@ impl<'e> Exchange<'e> {
         poll_fn(|cx| self.poll(cx, request)).await
     }
 
+    /// Gives the client what has arrived for it from a server that is gone, as far as it ends with a message: from then on
+    /// the expectations say what it still waits for.
+    pub async fn hand_over(&mut self) -> Result<(), Broken> {
+        if self.passing == 0 && self.released { poll_fn(|cx| self.poll_pass_on(cx)).await } else { Ok(()) }
+    }
+
     /// Passes on what the server says without being asked. Ready when either side is gone.
     pub fn poll_news(&mut self, cx: &mut Context<'_>) -> Poll<Broken> {
         self.unasked = true;
@@ -335,7 +341,8 @@ impl<'e> Exchange<'e> {
             if length < HEADER {
                 return Err(Broken::Protocol);
             }
-            let is_bulk = matches!(tag, b'D' | b'd' | b'T' | b't' | b'V') && !self.expect.is_own();
+            let is_ours = self.expect.is_own() || self.expect.is_asked();
+            let is_bulk = matches!(tag, b'D' | b'd' | b'T' | b't' | b'V') && !is_ours;
             if is_bulk || length > LOOKED_AT_MAX {
                 if self.expect.arrived(tag, 0) != Some(Verdict::Pass) {
                     return Err(Broken::Protocol);
@@ -373,6 +380,7 @@ impl<'e> Exchange<'e> {
                 self.connection.note_parameter(&name, &value).map_err(|_| Broken::Protocol)?;
             }
             b'E' if self.note_error(length)? => return Ok(()),
+            b'D' if self.expect.is_asked() => self.note_answer(length)?,
             b'C' | b'G' | b'H' if !self.expect.is_own() => self.released = true,
             _ => {}
         }
@@ -395,6 +403,15 @@ impl<'e> Exchange<'e> {
         Ok(())
     }
 
+    /// Takes the value that a question of ours is answered with.
+    fn note_answer(&mut self, length: usize) -> Result<(), Broken> {
+        let Some(buffer) = &self.connection.inbound else { return Ok(()) };
+        let row = fields::data_row(&buffer.filled()[self.pass..self.pass + length]).map_err(|_| Broken::Protocol)?;
+        let value = row.first().copied().flatten();
+        self.expect.told = value.map(|value| String::from_utf8_lossy(value).into_owned());
+        Ok(())
+    }
+
     /// Looks at an error. True when it is the server's good-bye, which is not an answer.
     fn note_error(&mut self, length: usize) -> Result<bool, Broken> {
         let Some(buffer) = &self.connection.inbound else { return Ok(false) };
@@ -402,6 +419,7 @@ impl<'e> Exchange<'e> {
         let error = ReportFields::read(message).map_err(|_| Broken::Protocol)?;
         if self.expect.is_own() {
             self.expect.own_error = Some(String::from_utf8_lossy(error.message()).into_owned());
+            self.expect.unasked = self.expect.is_asked().then(|| message.to_vec());
         }
         let code = error.code();
         self.expect.outdated |= code == b"0A000" && error.routine() == b"RevalidateCachedQuery";

@@ -11,6 +11,11 @@ use super::exchange::Refusal;
 pub enum Expect {
     /// Queries of our own before the unit: nothing of their answer is passed on.
     Own,
+    /// One of them whose answer is wanted: `Expectations::told`.
+    Ask,
+    /// A question of ours within a batch: its Bind and its Execute.
+    AskBind,
+    AskExecute,
     Parse {
         own: bool,
         /// The statement that is prepared on this connection when it succeeds.
@@ -61,6 +66,10 @@ pub struct Expectations {
     pub own_failed: bool,
     /// What the server said then.
     pub own_error: Option<String>,
+    /// The one value that a question of ours was answered with.
+    pub told: Option<String>,
+    /// The error that a question of ours has met; the transaction it was asked in is lost with it.
+    pub unasked: Option<Vec<u8>>,
     /// A COPY failed with a Sync behind it, which the server may not have come to: it may answer once more than it is asked.
     pub is_uncertain: bool,
     /// The server waits for COPY data.
@@ -102,7 +111,17 @@ impl Expectations {
 
     /// Whether the answer to come is to queries of our own.
     pub fn is_own(&self) -> bool {
-        self.queue.front() == Some(&Expect::Own)
+        matches!(self.queue.front(), Some(Expect::Own | Expect::Ask))
+    }
+
+    /// Whether the value of the next row is the answer to a question of ours.
+    pub fn is_asked(&self) -> bool {
+        matches!(self.queue.front(), Some(Expect::Ask | Expect::AskExecute))
+    }
+
+    /// Whether everything is answered but the end of the batch.
+    pub fn is_at_sync(&self) -> bool {
+        self.queue.len() == 1 && self.ends_with_sync()
     }
 
     /// The server has sent a message of type `tag`; `status` is the byte of a `ReadyForQuery`. `None`: nothing of the kind
@@ -123,8 +142,21 @@ impl Expectations {
             b'G' => self.copying = true,
             _ => {}
         }
+        if tag == b'C'
+            && let Some(Expect::Query | Expect::Execute) = self.queue.front()
+            && let Some(error) = self.unasked.take()
+        {
+            // What was to be committed has been rolled back.
+            let pending = self.queue.front() == Some(&Expect::Execute);
+            let end = self.queue.iter().position(|expect| *expect == Expect::Sync);
+            self.queue.drain(..if pending { end.unwrap_or(0) } else { 0 });
+            self.failed = true;
+            return Some(Verdict::Replace(error));
+        }
         let (done, pass) = match (self.queue.front()?, tag) {
             (Expect::Query | Expect::Call, _) => (false, true),
+            (Expect::AskBind, b'2') | (Expect::AskExecute, b'C') => (true, false),
+            (Expect::AskExecute, b'D') => (false, false),
             (Expect::Parse { own, id }, b'1') => {
                 self.prepared.extend(id);
                 self.parsed += usize::from(!own);
@@ -174,7 +206,7 @@ impl Expectations {
     fn synced(&mut self, status: u8, own: bool) -> Option<Verdict> {
         self.status = Some(status);
         match self.queue.front()? {
-            Expect::Own | Expect::Sync | Expect::Query | Expect::Call => {
+            Expect::Own | Expect::Ask | Expect::Sync | Expect::Query | Expect::Call => {
                 self.copying = false;
                 self.next();
                 Some(if own { Verdict::Drop } else { Verdict::Pass })
@@ -231,6 +263,32 @@ mod tests {
         assert_eq!(feed(&mut all, "SCZ12TDDCZ"), "....2TDDCZ");
         assert!(all.is_empty() && !all.failed);
         assert_eq!(all.prepared, [7]);
+    }
+
+    #[test]
+    fn what_we_ask_is_kept_from_the_client_before_and_within_a_batch() {
+        let mut before = of([Expect::Ask, Expect::Query]);
+        assert!(before.is_own() && before.is_asked());
+        assert_eq!(feed(&mut before, "TDCZCZ"), "....CZ");
+        let mut within = of([Expect::Bind, Expect::Execute, Expect::AskBind, Expect::AskExecute, Expect::Sync]);
+        assert_eq!(feed(&mut within, "2C2"), "2C.");
+        assert!(within.is_asked() && !within.is_at_sync());
+        assert_eq!(feed(&mut within, "DC"), "..");
+        assert!(within.is_at_sync());
+        assert_eq!(feed(&mut within, "Z"), "Z");
+    }
+
+    #[test]
+    fn a_commit_behind_a_question_that_failed_has_failed() {
+        let mut simple = of([Expect::Ask, Expect::Query]);
+        assert_eq!(feed(&mut simple, "E"), ".");
+        simple.unasked = Some(b"why".to_vec());
+        assert_eq!(feed(&mut simple, "ZCZ"), ".!Z");
+        assert!(simple.failed && simple.is_empty());
+        let mut extended = of([Expect::Ask, Expect::Bind, Expect::Execute, Expect::Sync]);
+        extended.unasked = Some(b"why".to_vec());
+        assert_eq!(feed(&mut extended, "EZ2CZ"), "..2!Z");
+        assert!(extended.failed && extended.is_empty());
     }
 
     #[test]

@@ -24,11 +24,14 @@ use super::protocol::report::Report;
 use super::protocol::tag::to_server as tag;
 use super::route::{self, Role};
 use super::session::{FAILED, IDLE, IN_TRANSACTION, Session};
+use super::settle::{self, Settled, Unanswered};
+use super::succession::Origin;
 use super::survey::{Step, Survey};
 use super::unit::{End, Found, Search, Unit};
 use crate::clock::now_us;
 use crate::net::stream::Stream;
 use crate::plane::Plane;
+use crate::snapshot::SettleCommits;
 
 /// Servers that one unit is tried on.
 const TRIES_MAX: usize = 8;
@@ -251,6 +254,7 @@ async fn carry(client: &mut Client, session: &mut Session, group: &Group, unit: 
             }
             Err(broken) => {
                 let sent = broken != Broken::ServerGone { sent: false };
+                let unanswered = unanswered(session, &expect);
                 avoid.extend(session.guard.take().and_then(super::pool::Guard::broken_off));
                 session.client.borrowed(None);
                 let may_repeat = !seen && (!sent || survey.is_harmless(session.role));
@@ -258,7 +262,7 @@ async fn carry(client: &mut Client, session: &mut Session, group: &Group, unit: 
                     group.counters.mine().repeated.add(1);
                     continue;
                 }
-                let place = Place { unit, sent, is_between };
+                let place = Place { unit, sent, is_between, seen, is_at_sync: expect.is_at_sync(), unanswered };
                 return server_lost(client, session, group, &survey, place).await;
             }
         }
@@ -283,11 +287,13 @@ async fn one_try(
         return (Err(broken), expect, false, true);
     }
     let number = session.number();
+    let ask = is_to_be_settled(session, survey, unit, group);
     let Some(connection) = session.guard.as_mut().and_then(super::pool::Guard::connection) else {
         return (Err(Broken::ServerGone { sent: false }), expect, false, true);
     };
     if session.lost {
         // Puts the new connection where the old one was: in a transaction that can only be rolled back.
+        connection.unnamed = None;
         composed.own_query("BEGIN", &mut expect);
         composed.own_query("SELECT \"trimaran: this transaction was lost with its server\"", &mut expect);
     }
@@ -295,13 +301,53 @@ async fn one_try(
         composed.ours.extend_from_slice(&bytes[bytes.len() - 5..]);
         expect.push(Expect::Sync);
     } else {
-        composed.unit(survey, number, unit.end == End::Flush { asked: false }, connection, &mut expect);
+        if ask == Some(Ask::Before) {
+            composed.ask(settle::XID, connection, &mut expect);
+        }
+        let within = (ask == Some(Ask::Within)).then_some(settle::XID);
+        composed.unit(survey, number, unit.end == End::Flush { asked: false }, within, connection, &mut expect);
     }
     let rest = if composed.as_it_is && !session.skipping { bytes } else { &[] };
     let mut exchange = Exchange::new(client, connection, &mut expect, careful, most);
-    let result = exchange.run(Request { ours: &composed.ours, unit: rest }).await;
+    let mut result = exchange.run(Request { ours: &composed.ours, unit: rest }).await;
+    if matches!(result, Err(Broken::ServerGone { .. })) && exchange.expect.told.is_some() {
+        result = exchange.hand_over().await.and(result);
+    }
     let (seen, is_between) = (exchange.was_seen(), exchange.is_between_messages());
     (result, expect, seen, is_between)
+}
+
+/// When the id of the transaction is asked for, that a unit commits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ask {
+    /// Ahead of the COMMIT, as a query of its own.
+    Before,
+    /// Within the batch, whose end commits.
+    Within,
+}
+
+/// Whether a unit's transaction is to be known, should its server not live to answer.
+fn is_to_be_settled(session: &Session, survey: &Survey<'_>, unit: Unit, group: &Group) -> Option<Ask> {
+    if session.role != Role::Primary || session.in_batch || session.skipping || !session.pins.is_empty() {
+        return None;
+    }
+    let settings = group.view().settings.settle_commits;
+    match (session.status, unit.end) {
+        _ if settings == SettleCommits::Off => None,
+        (IN_TRANSACTION, End::Sync | End::Query) if session.may_have_written() => {
+            survey.is_commit_alone().then_some(Ask::Before)
+        }
+        (IDLE, End::Sync) if settings == SettleCommits::All => survey.is_plain_write().then_some(Ask::Within),
+        _ => None,
+    }
+}
+
+/// The transaction that a unit was to commit, where its id was learnt before the server went.
+fn unanswered(session: &mut Session, expect: &Expectations) -> Option<Unanswered> {
+    let xid = expect.told.as_ref()?.parse().ok()?;
+    let connection = session.guard.as_mut()?.connection()?;
+    let origin = Origin { node: Arc::clone(&connection.target.node), epoch: connection.epoch };
+    Some(Unanswered { xid, origin })
 }
 
 /// Brings the connection to the settings of the session. An exchange of its own: a unit must not run where they are refused
@@ -336,6 +382,8 @@ async fn bring_over(
         let gone = |broken| if broken == Broken::ClientGone { broken } else { Broken::ServerGone { sent: false } };
         let mut exchange = Exchange::new(client, connection, &mut expect, false, most);
         exchange.run(Request { ours: &composed.ours, unit: &[] }).await.map_err(gone)?;
+        // A simple query has ended it.
+        connection.unnamed = None;
         if expect.own_failed {
             return Err(Broken::Setting);
         }
@@ -425,12 +473,18 @@ fn learn(refusal: Refusal, survey: &Survey<'_>, expect: &Expectations) {
 }
 
 /// Where a unit was when its server went away.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Place {
     unit: Unit,
     sent: bool,
     /// The client has no half of a message.
     is_between: bool,
+    /// It has something of the answer.
+    seen: bool,
+    /// All of it but the end of the batch.
+    is_at_sync: bool,
+    /// What a primary can be asked about.
+    unanswered: Option<Unanswered>,
 }
 
 /// A server went away under a unit that cannot be repeated: says exactly what is known of it.
@@ -470,6 +524,11 @@ async fn server_lost(
     } else if survey.is_harmless(session.role) && !(session.in_batch && session.may_have_written()) {
         session.end_transaction();
         Report::error("08006", "the server went away while it was answering").with_hint("it can be repeated")
+    } else if let Some(settled) = settled(client, session, group, survey, &place).await? {
+        match settled {
+            Ok(answer) => return send(client, &answer).await,
+            Err(report) => report,
+        }
     } else {
         group.counters.mine().outcome_unknown.add(1);
         session.end_transaction();
@@ -477,6 +536,39 @@ async fn server_lost(
             .with_hint("look whether it was before you repeat it")
     };
     reject(client, session, place.unit, &report).await
+}
+
+/// Asks the next primary what became of a write: the rest of its answer, or that nothing of it is there. `None`: in doubt.
+async fn settled(
+    client: &mut Client,
+    session: &mut Session,
+    group: &Group,
+    survey: &Survey<'_>,
+    place: &Place,
+) -> Result<Option<Result<Vec<u8>, Report>>, Over> {
+    let Some(unanswered) = &place.unanswered else { return Ok(None) };
+    let mut answer = Vec::new();
+    if place.is_at_sync {
+        to_client::ready_for_query(&mut answer, TransactionStatus::Idle);
+    } else if !place.seen && survey.is_commit_alone() {
+        answer = survey.answer_to_commit();
+    } else {
+        return Ok(None);
+    }
+    match settle::settle(client, session, group, unanswered).await {
+        Ok(Settled::Committed) => {
+            group.counters.mine().settled_committed.add(1);
+            session.take_commit(survey, group);
+            Ok(Some(Ok(answer)))
+        }
+        Ok(Settled::Aborted) => {
+            group.counters.mine().settled_aborted.add(1);
+            session.end_transaction();
+            Ok(Some(Err(rolled_back())))
+        }
+        Ok(Settled::InDoubt) => Ok(None),
+        Err(_) => Err(Over),
+    }
 }
 
 /// A transaction has gone down with its server. It stays failed until it is rolled back; a COMMIT ends it, as always.

@@ -20,6 +20,7 @@ use super::plan::{Plans, Queue};
 use super::pool::Limits;
 use super::rest::Rest;
 use super::statement::Statements;
+use super::succession::Line;
 use super::user::User;
 use crate::clock::now_us;
 use crate::error::Error;
@@ -44,6 +45,9 @@ pub struct Counters {
     pub held: Counter,
     pub held_us: Counter,
     pub outcome_unknown: Counter,
+    /// Not answered by their server, and found committed on the next, or not.
+    pub settled_committed: Counter,
+    pub settled_aborted: Counter,
     pub transactions_lost: Counter,
     pub logins: Counter,
     pub refused_logins: Counter,
@@ -65,6 +69,8 @@ pub struct Group {
     history: Mutex<History>,
     /// On while nobody uses it.
     pub rest: Arc<Rest>,
+    /// Which primary has followed which.
+    pub line: Line,
     /// The last node that was the primary.
     last_primary: Mutex<Option<Arc<Node>>>,
 }
@@ -107,8 +113,12 @@ thread_local! {
 impl Group {
     pub fn new(settings: snapshot::Database, threads: usize, queue: &Arc<Queue>) -> Result<Self, Error> {
         let name = settings.name.clone();
+        let view = View::build(settings, None)?;
+        let line = Line::default();
+        line.note(view.primary(), &view.settings);
         Ok(Self {
-            view: ArcSwap::from_pointee(View::build(settings, None)?),
+            view: ArcSwap::from_pointee(view),
+            line,
             name,
             plans: Plans::new(Arc::clone(queue)),
             statements: Statements::default(),
@@ -140,6 +150,7 @@ impl Group {
                 member.node.begin_epoch();
             }
         }
+        self.line.note(view.primary(), &view.settings);
         let is_promotion = !same_node(before.primary(), view.primary());
         self.view.store(Arc::new(view));
         if is_promotion {
@@ -232,7 +243,7 @@ impl Group {
     }
 
     /// All counters by name.
-    pub fn counts(&self) -> [(&'static str, u64); 13] {
+    pub fn counts(&self) -> [(&'static str, u64); 15] {
         let sum = |read: fn(&Counters) -> &Counter| self.counters.sum(|counters| read(counters).get());
         [
             ("requests_total", sum(|c| &c.requests)),
@@ -244,6 +255,8 @@ impl Group {
             ("held_total", sum(|c| &c.held)),
             ("held_us_total", sum(|c| &c.held_us)),
             ("outcome_unknown_total", sum(|c| &c.outcome_unknown)),
+            ("settled_committed_total", sum(|c| &c.settled_committed)),
+            ("settled_aborted_total", sum(|c| &c.settled_aborted)),
             ("transactions_lost_total", sum(|c| &c.transactions_lost)),
             ("logins_total", sum(|c| &c.logins)),
             ("refused_logins_total", sum(|c| &c.refused_logins)),

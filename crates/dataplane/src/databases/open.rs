@@ -225,6 +225,7 @@ async fn parameters(
             return Err(Report::fatal("22023", format!("a setting in the start-up packet is refused: {said}")));
         }
         connection.settings = session.base.clone();
+        connection.unnamed = None;
     }
     let parameters = connection.parameters.clone();
     guard.give_back();

@@ -46,7 +46,11 @@ pub enum Effect {
     Begin {
         read_only: Option<bool>,
     },
-    Commit {},
+    Commit {
+        /// Another transaction begins at once.
+        #[serde(default)]
+        chain: bool,
+    },
     Rollback {},
     Set {
         name: String,

@@ -242,13 +242,13 @@ impl Session {
             }
             Effect::Deallocate { name: None } => self.statements.clear(),
             // Of a batch that was flushed since it began, the status is not known yet.
-            Effect::Commit {} if self.status != FAILED => {
+            Effect::Commit { .. } if self.status != FAILED => {
                 if let Some(before) = &mut self.before {
                     before.clone_from(&self.settings);
                 }
                 self.savepoints.clear();
             }
-            Effect::Commit {} | Effect::Rollback {} => {
+            Effect::Commit { .. } | Effect::Rollback {} => {
                 if let Some(before) = &self.before {
                     self.settings = before.clone();
                     connection.settings = before.clone();
@@ -325,7 +325,7 @@ impl Session {
         let on_primary = self.role == Role::Primary;
         if status == IDLE {
             self.untold = false;
-            let commits = survey.effects().any(|e| matches!(e, Effect::Commit {} | Effect::PrepareTransaction {}));
+            let commits = survey.effects().any(|e| matches!(e, Effect::Commit { .. } | Effect::PrepareTransaction {}));
             let kept = match was {
                 IDLE => !failed,
                 IN_TRANSACTION => !failed && commits,
@@ -343,7 +343,8 @@ impl Session {
                 self.horizon.wrote(now_us());
             }
         } else {
-            let chained = was == IN_TRANSACTION && !failed && survey.effects().any(|e| matches!(e, Effect::Commit {}));
+            let chained =
+                was == IN_TRANSACTION && !failed && survey.effects().any(|e| matches!(e, Effect::Commit { .. }));
             if chained && on_primary && std::mem::take(&mut self.dirty) {
                 self.horizon.wrote(now_us());
             }
@@ -353,6 +354,19 @@ impl Session {
             }
             self.dirty |= writes(survey);
         }
+    }
+
+    /// What was open is committed, although its server did not live to say so.
+    pub fn take_commit(&mut self, survey: &Survey<'_>, group: &Group) {
+        self.take_names(survey, &Expectations::default());
+        if std::mem::take(&mut self.defines) {
+            group.statements.note_definition();
+        }
+        self.before = None;
+        self.savepoints.clear();
+        (self.dirty, self.in_batch, self.untold) = (false, false, false);
+        self.horizon.wrote(now_us());
+        self.set_status(IDLE);
     }
 
     /// The transaction went down with its server.
@@ -405,7 +419,7 @@ fn writes(survey: &Survey<'_>) -> bool {
 /// Whether settings of a unit that has failed may hold although it was rolled back: only if it ended a transaction itself.
 fn may_keep_a_part(survey: &Survey<'_>) -> bool {
     survey.effects().any(Effect::changes_settings)
-        && survey.effects().any(|effect| matches!(effect, Effect::Commit {} | Effect::Rollback {}))
+        && survey.effects().any(|effect| matches!(effect, Effect::Commit { .. } | Effect::Rollback {}))
 }
 
 /// Whether a unit that has failed may leave something with the connection that no rollback undoes, like an advisory lock or a

@@ -9,7 +9,7 @@ use super::plan::{Effect, Entry};
 use super::protocol::ProtocolError;
 use super::protocol::fields::{self, Bind, Execute, Parse, Target, TargetKind};
 use super::protocol::frame;
-use super::protocol::messages::to_client;
+use super::protocol::messages::to_client::{self, TransactionStatus};
 use super::protocol::report::Report;
 use super::protocol::tag::to_server as tag;
 use super::route::Role;
@@ -299,7 +299,57 @@ impl<'u> Survey<'u> {
 
     /// Whether it ends a transaction by making it last.
     pub fn commits(&self) -> bool {
-        self.effects().any(|effect| matches!(effect, Effect::Commit {} | Effect::PrepareTransaction {}))
+        self.effects().any(|effect| matches!(effect, Effect::Commit { .. } | Effect::PrepareTransaction {}))
+    }
+
+    /// Whether it is one COMMIT and nothing else, so that what is answered to it is known.
+    pub fn is_commit_alone(&self) -> bool {
+        let [entry] = &self.runs[..] else { return false };
+        let is_commit =
+            entry.plan().is_some_and(|plan| plan.statements == 1 && plan.effects == [Effect::Commit { chain: false }]);
+        is_commit && self.steps.iter().all(|step| !matches!(step, Step::Deallocate | Step::Failing(_)))
+    }
+
+    /// Whether it is a batch that may write and does nothing to the session or to its transaction: its end commits it.
+    pub fn is_plain_write(&self) -> bool {
+        let is_plain = |entry: &Arc<Entry>| {
+            entry.plan().is_some_and(|plan| plan.statements == 1 && plan.effects.is_empty() && plan.pins.is_empty())
+        };
+        !self.runs.is_empty()
+            && !self.is_harmless(Role::Primary)
+            && self.runs.iter().all(is_plain)
+            && self.steps.iter().all(|step| !matches!(step, Step::Deallocate | Step::Failing(_)))
+    }
+
+    /// What a server answers when it has done a COMMIT alone.
+    pub fn answer_to_commit(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        for step in &self.steps {
+            match step {
+                Step::Forward(tag::PARSE, _) | Step::Parse(..) => to_client::parse_complete(&mut out),
+                Step::Forward(tag::BIND, _) | Step::Bind(..) => to_client::bind_complete(&mut out),
+                Step::Forward(tag::DESCRIBE, message) => {
+                    if Target::read(message).is_ok_and(|target| target.kind == TargetKind::Statement) {
+                        to_client::parameter_description(&mut out, &[]);
+                    }
+                    to_client::no_data(&mut out);
+                }
+                Step::Describe(..) => {
+                    to_client::parameter_description(&mut out, &[]);
+                    to_client::no_data(&mut out);
+                }
+                Step::Forward(tag::EXECUTE, _) => to_client::command_complete(&mut out, "COMMIT"),
+                Step::Forward(tag::CLOSE, _) => to_client::close_complete(&mut out),
+                Step::Forward(tag::QUERY, _) => {
+                    to_client::command_complete(&mut out, "COMMIT");
+                    to_client::ready_for_query(&mut out, TransactionStatus::Idle);
+                }
+                Step::Forward(tag::SYNC, _) => to_client::ready_for_query(&mut out, TransactionStatus::Idle),
+                Step::Ready(answer) => out.extend_from_slice(answer),
+                Step::Forward(..) | Step::Unnamed(_) | Step::Deallocate | Step::Failing(_) => {}
+            }
+        }
+        out
     }
 
     /// Whether something in it reads as far as its text shows, and may write all the same.

@@ -11,6 +11,7 @@ from trimaran.errors import DatabaseError
 from . import operations
 from .line import looked_at
 from .nodes import ForeignNode, Node, OwnNode, Report, refuse_writes
+from .topology import Promotion
 
 _LET_GO_S = 2.0
 
@@ -68,7 +69,10 @@ class Actions:
         try:
             async with operations.connected(node.conninfo()) as connection:
                 await operations.wait_for(connection, [other.stream_name for other in others])
+                seen_xid, former = await operations.next_xid_when_replayed(connection), node.timeline
                 timeline = await operations.promote(connection)
+                if seen_xid is not None:
+                    node.promotion = Promotion(former, seen_xid, await operations.next_xid(connection))
                 if not node.own:
                     await operations.allow_writes(connection)
         finally:

@@ -18,6 +18,7 @@ from trimaran.errors import DatabaseError
 from . import operations
 from .line import Unanswered
 from .probe import Probe, Sight
+from .topology import Promotion
 
 Report = Callable[[str], None]
 Process = Literal["running", "exited", "unknown"]
@@ -64,6 +65,8 @@ class Node:
         """Why it did not answer the last time; empty when it did."""
         self.timeline = 0
         """The highest that this node was seen on since it was started."""
+        self.promotion: Promotion | None = None
+        """How it became the primary, if that was here."""
         self.probe = Probe(self.conninfo, timeout_s, stall_s, self._knock_s)
 
     async def look(self, limit_s: float | None = None) -> bool:

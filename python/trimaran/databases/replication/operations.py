@@ -27,6 +27,9 @@ _PROMOTED_POLL_S = 0.004
 
 _UNRESERVED = "none"
 """A slot that has never kept WAL has no status."""
+_REPLAY_S = 1.0
+_NEXT_XID = """(SELECT ended + ((3 + age('3'::xid)::bigint - ended) & 4294967295)
+  FROM (SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS ended OFFSET 0) AS of_snapshot)"""
 
 
 @asynccontextmanager
@@ -54,6 +57,36 @@ async def promote(connection: Connection) -> int:
         connection, "SELECT ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int"
     )
     return int(said[0])
+
+
+async def next_xid(connection: Connection) -> int:
+    """The next transaction id, with its epoch: on a replica, the one behind all that have been replayed.
+
+    A snapshot knows only what has ended; `age` of an id counts from the next one, on replicas too.
+    """
+    said = await row(connection, f"SELECT {_NEXT_XID}")
+    return int(said[0])
+
+
+async def next_xid_when_replayed(connection: Connection) -> int | None:
+    """The same on a replica that has replayed what it has received, as far as that goes; None on a primary.
+
+    WAL that breaks off within a record is never replayed to its end: it ends where nothing moves any more. Promoting the
+    node would wait for the same.
+    """
+    deadline, before = time.monotonic() + _REPLAY_S, -1
+    while True:
+        recovering, replayed, received, xid = await row(
+            connection,
+            "SELECT pg_is_in_recovery(), coalesce(pg_last_wal_replay_lsn() - '0/0', 0)::bigint,"
+            f" coalesce(pg_last_wal_receive_lsn() - '0/0', 0)::bigint, {_NEXT_XID}",
+        )
+        if not recovering:
+            return None
+        if replayed == before or replayed >= received or time.monotonic() > deadline:
+            return int(xid)
+        before = replayed
+        await asyncio.sleep(_POLL_S)
 
 
 async def wait_for(connection: Connection, names: Iterable[str]) -> None:

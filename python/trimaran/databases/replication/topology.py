@@ -12,6 +12,22 @@ from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
+class Promotion:
+    """Which transactions a node had when it became the primary: what settles commits that were not answered.
+
+    The primary before it may have given out ids that never arrived here, and this node gives them out anew. An id below
+    `seen_xid` is of a transaction that it knew before; one at or above `next_xid` never arrived. Between the two nobody
+    can tell, and mostly there is nothing between.
+    """
+
+    former_timeline: int
+    seen_xid: int
+    """The next id, with 64 bits, when last seen before the promotion."""
+    next_xid: int
+    """The same when first seen after it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Stream:
     """A replica as its primary sees it (pg_stat_replication)."""
 
