@@ -127,7 +127,9 @@ class DatabaseGroup:
     def members(self) -> tuple[Member, ...]:
         """Every node: name, role, where it listens. Changes are told by `changed`."""
         return tuple(
-            Member(node.name, self._role(node)[0], *node.endpoint, node.timeline, node.dsn, node.sockets, node.promotion)
+            Member(
+                node.name, self._role(node)[0], *node.endpoint, node.timeline, node.dsn, node.sockets, node.promotion
+            )
             for node in self._nodes.values()
             if node.endpoint[1]  # One that is being made has no port yet.
         )

@@ -135,7 +135,8 @@ def wait_for_nobody(running: Cluster) -> None:
         connection.execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
         connection.execute("SELECT pg_reload_conf()")
         eventually(
-            lambda: connection.execute("SHOW synchronous_standby_names").fetchone() == ("nobody",), "it waits for nobody"
+            lambda: connection.execute("SHOW synchronous_standby_names").fetchone() == ("nobody",),
+            "it waits for nobody",
         )
 
 

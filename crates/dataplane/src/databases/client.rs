@@ -1,8 +1,12 @@
 //! The client's side of a session: its stream, and the bytes of it that have arrived and are not used yet.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
+use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::time::{Sleep, sleep};
 
 use crate::buffer::{Buffer, LARGE, SMALL};
 use crate::net::stream::Stream;
@@ -13,11 +17,16 @@ pub struct Client {
     /// None while there are none, so that idle connections cost little.
     inbound: Option<Buffer>,
     ended: bool,
+    /// When it stops to be answered, although it has ended its side.
+    patience: Option<Pin<Box<Sleep>>>,
 }
+
+/// A client may end its side once it has asked everything. One that has left looks the same, until something is sent to it.
+const ENDED: Duration = Duration::from_secs(2);
 
 impl Client {
     pub fn new(stream: Stream) -> Self {
-        Self { stream, inbound: None, ended: false }
+        Self { stream, inbound: None, ended: false, patience: None }
     }
 
     pub fn arrived(&self) -> &[u8] {
@@ -70,13 +79,18 @@ impl Client {
         read
     }
 
-    /// Ready when the client has left while it should be waiting. One that has sent more already is not asked.
+    /// Ready when the client has left while it should be waiting. One that has sent more already is not asked; one that has
+    /// only ended its side is waited with for a moment.
     pub fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.inbound.is_some() {
             return Poll::Pending;
         }
         match self.poll_fill(cx, SMALL) {
-            Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(()),
+            Poll::Ready(Ok(0)) => {
+                let patience = self.patience.get_or_insert_with(|| Box::pin(sleep(ENDED)));
+                patience.as_mut().poll(cx)
+            }
+            Poll::Ready(Err(_)) => Poll::Ready(()),
             Poll::Ready(Ok(_)) | Poll::Pending => Poll::Pending,
         }
     }

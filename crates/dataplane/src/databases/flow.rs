@@ -27,7 +27,7 @@ use super::session::{FAILED, IDLE, IN_TRANSACTION, Session};
 use super::settle::{self, Settled, Unanswered};
 use super::succession::Origin;
 use super::survey::{Step, Survey};
-use super::unit::{End, Found, Search, Unit};
+use super::unit::{End, Found, Search, Unit, longest};
 use crate::clock::now_us;
 use crate::net::stream::Stream;
 use crate::plane::Plane;
@@ -50,7 +50,7 @@ pub async fn serve(stream: Stream, peer: std::net::IpAddr, group: Arc<Group>, pl
             // However it ends, it is over.
             let _ = converse(&mut client, &mut session, &group).await;
         }
-        Opened::Console(client) => admin::serve(client, &group).await,
+        Opened::Console(client, _presence) => admin::serve(client, &group).await,
     }
 }
 
@@ -96,7 +96,7 @@ async fn next_unit(client: &mut Client, session: &mut Session, group: &Group) ->
                     Poll::Ready(broken) => Poll::Ready(Err(broken)),
                     // A client that does not take the news to the end of a message is not listened to.
                     Poll::Pending if !news.is_at_rest() => Poll::Pending,
-                    Poll::Pending => match news.client.poll_fill(cx, most + 1) {
+                    Poll::Pending => match news.client.poll_fill(cx, longest(most)) {
                         Poll::Pending if paused(cx) => Poll::Ready(Ok(None)),
                         filled => filled.map(|count| Ok(Some(count))),
                     },
@@ -104,7 +104,7 @@ async fn next_unit(client: &mut Client, session: &mut Session, group: &Group) ->
                 .await
             }
             None => {
-                poll_fn(|cx| match client.poll_fill(cx, most + 1) {
+                poll_fn(|cx| match client.poll_fill(cx, longest(most)) {
                     Poll::Pending if paused(cx) => Poll::Ready(Ok(None)),
                     filled => filled.map(|count| Ok(Some(count))),
                 })

@@ -25,6 +25,8 @@ use crate::plane::Plane;
 
 /// Names of the database that is the console.
 const CONSOLE: [&str; 2] = ["trimaran", "pgbouncer"];
+/// So many of its clients get in although the group has as many clients as it may: to look why.
+const CONSOLE_PLACES: usize = 5;
 /// Start-up parameters that are no settings.
 const NOT_SETTINGS: [&str; 4] = ["user", "database", "replication", "options"];
 const CANCEL_LIMIT: Duration = Duration::from_secs(5);
@@ -33,7 +35,8 @@ const CANCEL_LIMIT: Duration = Duration::from_secs(5);
 #[allow(clippy::large_enum_variant)] // One of each connection, and nearly always the larger.
 pub enum Opened {
     Session(Client, Session),
-    Console(Client),
+    /// Counted as long as its presence lasts.
+    Console(Client, Presence),
 }
 
 /// Opens a session. `None`: it came to nothing, or was a request to cancel something.
@@ -95,13 +98,25 @@ async fn admit(
     let mut client = Client::new(stream);
     let mut out = Vec::new();
     to_client::authentication_ok(&mut out);
+    let newcomer = Newcomer {
+        user: &name,
+        database: &database,
+        address: peer,
+        secret_length: if startup.agreed_minor() >= 2 { 32 } else { 4 },
+        now_us: now_us(),
+    };
     if CONSOLE.contains(&database.as_str()) {
         if !user.is_operator() {
             return Err((client, Report::fatal("42501", "only operators may use the console")));
         }
+        let most = group.view().settings.clients_max + CONSOLE_PLACES;
+        let Some(entry) = group.clients.enter(&newcomer, most) else {
+            return Err((client, Report::fatal("53300", format!("the gateway has {most} clients already"))));
+        };
+        let presence = Presence::new(group, entry.process);
         welcome(&mut out, &[("server_version".to_owned(), env!("CARGO_PKG_VERSION").to_owned())], 0, &[]);
         return if client.write_all(&out).await.is_ok() {
-            Ok(Opened::Console(client))
+            Ok(Opened::Console(client, presence))
         } else {
             Err((client, Report::fatal("08006", "gone")))
         };
@@ -116,13 +131,6 @@ async fn admit(
         Err(report) => return Err((client, report)),
     };
     let view = group.view().clone();
-    let newcomer = Newcomer {
-        user: &name,
-        database: &database,
-        address: peer,
-        secret_length: if startup.agreed_minor() >= 2 { 32 } else { 4 },
-        now_us: now_us(),
-    };
     let Some(entry) = group.clients.enter(&newcomer, view.settings.clients_max) else {
         let text = format!("the gateway has {} clients already", view.settings.clients_max);
         return Err((client, Report::fatal("53300", text).with_hint("raise clients_max of the database")));

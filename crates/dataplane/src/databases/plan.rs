@@ -183,6 +183,8 @@ pub struct Entry {
     /// Hash of the whole of it.
     text_hash: u64,
     plan: OnceLock<Plan>,
+    /// What holds until the plan comes, when it was waited for in vain.
+    meanwhile: OnceLock<Plan>,
     ready: Notify,
     /// What a replica has refused it for: a `Lesson`, or zero.
     learnt: AtomicU8,
@@ -191,7 +193,7 @@ pub struct Entry {
 
 impl Entry {
     pub fn plan(&self) -> Option<&Plan> {
-        self.plan.get()
+        self.plan.get().or_else(|| self.meanwhile.get())
     }
 
     /// A replica has refused it: from now on it goes to the primary.
@@ -208,6 +210,11 @@ impl Entry {
         self.learnt.load(Ordering::Relaxed) == Lesson::Writes as u8
     }
 
+    /// Whether it may be a COPY, to which other messages are data. Errs on the side of yes.
+    pub fn may_copy(&self) -> bool {
+        self.text.len() + 4 > KEPT_MAX || self.text.as_bytes().windows(4).any(|word| word.eq_ignore_ascii_case(b"copy"))
+    }
+
     /// Where it goes, and why, for people.
     pub fn goes_to(&self) -> (&'static str, &str) {
         match self.plan() {
@@ -219,7 +226,8 @@ impl Entry {
         }
     }
 
-    /// The plan, waiting for the planner when it is new.
+    /// The plan, waiting for the planner when it is new. One that comes too late is there for the next execution; it is
+    /// not waited for again.
     pub async fn planned(&self) -> &Plan {
         if let Some(plan) = self.plan.get() {
             return plan;
@@ -227,7 +235,7 @@ impl Entry {
         let wait = async {
             loop {
                 let ready = self.ready.notified();
-                if let Some(plan) = self.plan.get() {
+                if let Some(plan) = self.plan() {
                     return plan;
                 }
                 ready.await;
@@ -235,7 +243,7 @@ impl Entry {
         };
         match tokio::time::timeout(PATIENCE, wait).await {
             Ok(plan) => plan,
-            Err(_) => self.plan.get_or_init(|| Plan::doubtful("it was not planned in time")),
+            Err(_) => self.meanwhile.get_or_init(|| Plan::doubtful("it was not planned in time")),
         }
     }
 }
@@ -351,6 +359,7 @@ impl Queue {
             text: beginning(text).into(),
             text_hash: hash(text),
             plan: OnceLock::new(),
+            meanwhile: OnceLock::new(),
             ready: Notify::new(),
             learnt: AtomicU8::new(0),
             executions: AtomicU64::new(0),
@@ -394,7 +403,7 @@ impl Queue {
         };
         let parsed = serde_json::from_str::<Plan>(plan);
         let refused = parsed.as_ref().err().map(ToString::to_string);
-        // Set already when it came too late.
+        // Set already when it is not the first.
         let _ =
             entry.plan.set(parsed.unwrap_or_else(|error| Plan::doubtful(&format!("its plan is malformed: {error}"))));
         entry.ready.notify_waiters();

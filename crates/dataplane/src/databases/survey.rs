@@ -314,6 +314,7 @@ impl<'u> Survey<'u> {
     pub fn is_plain_write(&self) -> bool {
         let is_plain = |entry: &Arc<Entry>| {
             entry.plan().is_some_and(|plan| plan.statements == 1 && plan.effects.is_empty() && plan.pins.is_empty())
+                && !entry.may_copy()
         };
         !self.runs.is_empty()
             && !self.is_harmless(Role::Primary)

@@ -7,6 +7,11 @@ use super::protocol::frame;
 /// A pipeline without a Sync is cut into units of about this size.
 const PIPELINE: usize = 1024 * 1024;
 
+/// Longest unit, in bytes, and one more, where a message has `most`: what comes before the last message is no pipeline yet.
+pub fn longest(most: usize) -> usize {
+    most + PIPELINE + 1
+}
+
 /// What ends a unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {

@@ -71,21 +71,22 @@ async def next_xid(connection: Connection) -> int:
 async def next_xid_when_replayed(connection: Connection) -> int | None:
     """The same on a replica that has replayed what it has received, as far as that goes; None on a primary.
 
-    WAL that breaks off within a record is never replayed to its end: it ends where nothing moves any more. Promoting the
-    node would wait for the same.
+    WAL that breaks off within a record is never replayed to its end: then it is all when the replica waits for more.
+    Promoting the node would take the same time.
     """
-    deadline, before = time.monotonic() + _REPLAY_S, -1
+    deadline = time.monotonic() + _REPLAY_S
     while True:
-        recovering, replayed, received, xid = await row(
+        recovering, replayed, received, xid, waits = await row(
             connection,
             "SELECT pg_is_in_recovery(), coalesce(pg_last_wal_replay_lsn() - '0/0', 0)::bigint,"
-            f" coalesce(pg_last_wal_receive_lsn() - '0/0', 0)::bigint, {_NEXT_XID}",
+            f" coalesce(pg_last_wal_receive_lsn() - '0/0', 0)::bigint, {_NEXT_XID},"
+            " EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'startup'"
+            " AND wait_event IN ('RecoveryWalStream', 'RecoveryRetrieveRetryInterval'))",
         )
         if not recovering:
             return None
-        if replayed == before or replayed >= received or time.monotonic() > deadline:
+        if replayed >= received or waits or time.monotonic() > deadline:
             return int(xid)
-        before = replayed
         await asyncio.sleep(_POLL_S)
 
 
