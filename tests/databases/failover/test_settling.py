@@ -84,14 +84,13 @@ class Committer:
         except psycopg.Error as error:
             if connection.info.transaction_status != TransactionStatus.IDLE:
                 connection.execute("ROLLBACK")
-            assert error.sqlstate is not None, error
-            return error.sqlstate if step == "COMMIT" else f"{step} {error.sqlstate}"
+            return str(error.sqlstate) if step == "COMMIT" else f"{step} {error.sqlstate}"
 
 
 def there(running: Cluster) -> dict[int, int]:
     with running.superuser(running.primary.name) as connection:
         rows = connection.execute("SELECT number, count(*) FROM settled GROUP BY 1").fetchall()
-    return {number: count for number, count in rows}
+    return dict(rows)
 
 
 def settled(running: Cluster) -> tuple[int, int, int]:
