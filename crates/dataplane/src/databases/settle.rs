@@ -54,15 +54,16 @@ pub async fn settle(
 ) -> Result<Settled, Broken> {
     let deadlines = Deadlines::of(&group.view());
     let until = Instant::now() + UNDER_WAY;
+    let lost_until = Instant::now() + Duration::from_millis(group.view().settings.hold_timeout_ms);
     loop {
-        let Ok((mut guard, _)) = borrow(group, session, Role::Primary, &mut Vec::new(), deadlines).await else {
+        let Ok((mut guard, _)) = borrow(group, session, Role::Primary, &mut Vec::new(), &deadlines).await else {
             return Ok(Settled::InDoubt);
         };
         let Some(connection) = guard.connection() else { return Ok(Settled::InDoubt) };
         let status = match ask(client, connection, &status_of(unanswered.xid)).await {
             Ok(status) => status,
             Err(Broken::ClientGone) => return Err(Broken::ClientGone),
-            Err(_) if Instant::now() < deadlines.hold => {
+            Err(_) if Instant::now() < lost_until => {
                 guard.broken_off();
                 continue;
             }
