@@ -131,8 +131,14 @@ def test_an_error_within_a_pipeline_ends_it_up_to_its_sync(connection: Connectio
         first = connection.execute(f"DELETE FROM {table} WHERE id = 2")
         wrong = connection.execute("SELECT 1 / %s", [0])
         skipped = connection.execute(f"DELETE FROM {table} WHERE id = 3")
-        with pytest.raises(errors.DivisionByZero):
+
+        def until_told() -> None:
+            # Raises already if the answer is there by then.
             pipeline.sync()
+            wrong.fetchone()
+
+        with pytest.raises(errors.DivisionByZero):
+            until_told()
         assert wrong.pgresult is None
         with pytest.raises(psycopg.ProgrammingError):
             skipped.fetchone()

@@ -161,6 +161,16 @@ fn has_to_hear(survey: &Survey<'_>) -> bool {
     asks && (survey.entries.is_empty() || !survey.entries.iter().all(rolls_back))
 }
 
+/// Waits for the plans of statements that are new.
+async fn planned(survey: &Survey<'_>) {
+    for entry in &survey.entries {
+        if entry.plan().is_none() {
+            entry.planned().await;
+        }
+        entry.executions.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 /// One unit: survey and plan it, decide where it goes, borrow a connection, exchange, take note; anew when a server could
 /// not serve it and nobody has seen a part of its answer.
 async fn carry(client: &mut Client, session: &mut Session, group: &Group, unit: Unit) -> Result<(), Over> {
@@ -178,12 +188,7 @@ async fn carry(client: &mut Client, session: &mut Session, group: &Group, unit: 
         Ok(survey) => survey,
         Err(error) => return fatal(client, Report::fatal("08P01", error.to_string())).await,
     };
-    for entry in &survey.entries {
-        if entry.plan().is_none() {
-            entry.planned().await;
-        }
-        entry.executions.fetch_add(1, Ordering::Relaxed);
-    }
+    planned(&survey).await;
     survey.resolve(session);
     group.counters.mine().requests.add(1);
     group.wake();

@@ -99,7 +99,7 @@ mod tests {
             .map(|former| serde_json::json!({"former_timeline": former, "seen_xid": 100, "next_xid": 110}));
         serde_json::from_value(serde_json::json!({
             "name": "main", "listener": "127.0.0.1:0", "tls": false, "users": [], "nodes": [],
-            "monitor": {"user": "", "password": "", "database": "", "interval_ms": 100},
+            "monitor": {"user": "", "password": "", "database": "", "interval_ms": 100, "rest_ms": 1_000},
             "clients_max": 1, "connections_max": 1, "checkout_timeout_ms": 1, "hold_timeout_ms": 1,
             "connect_timeout_ms": 1, "login_timeout_ms": 1, "server_lifetime_ms": 1, "server_idle_ms": 1,
             "request_max_bytes": 1, "timeline": timeline, "promotion": promotion,
