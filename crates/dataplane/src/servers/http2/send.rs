@@ -1,7 +1,7 @@
 //! Responses: from what a lane writes to frames, as the client's windows and the room for frames allow. Without I/O.
 //!
-//! Lanes that have to wait stand in one line, and each gets its turn for one frame, so that a large response holds up
-//! no other.
+//! Lanes that have to wait stand in one line, and each gets its turn for one frame or what it writes at once, if that is
+//! less, so that a large response holds up no other.
 
 use super::frame::{HEAD, Head, PAYLOAD_MAX, WINDOW_MAX, counted, flag, kind};
 use super::response::{Down, put_head, put_trailers};
@@ -25,18 +25,27 @@ impl State {
     /// Takes as much of `bytes` as may be sent.
     pub fn put(&mut self, at: usize, bytes: &[u8]) -> Put {
         let mut taken = 0;
-        while taken < bytes.len() {
+        let put = loop {
+            if taken == bytes.len() {
+                break Put::Taken(taken);
+            }
             if self.lanes[at].phase != Phase::Busy {
-                return if taken > 0 { Put::Taken(taken) } else { Put::Broken };
+                break if taken > 0 { Put::Taken(taken) } else { Put::Broken };
             }
             match self.put_some(at, &bytes[taken..]) {
                 Put::Taken(count) => taken += count,
-                Put::Blocked => return if taken > 0 { Put::Taken(taken) } else { Put::Blocked },
-                Put::Broken => return Put::Broken,
+                Put::Blocked => break if taken > 0 { Put::Taken(taken) } else { Put::Blocked },
+                Put::Broken => break Put::Broken,
             }
+        };
+        if self.lanes[at].turn_left < PAYLOAD_MAX {
+            // What is left of its turn is not kept for a lane that may write nothing more for long.
+            self.use_turn(at);
         }
-        self.settle(at);
-        Put::Taken(taken)
+        if taken == bytes.len() {
+            self.settle(at);
+        }
+        put
     }
 
     fn put_some(&mut self, at: usize, bytes: &[u8]) -> Put {
@@ -117,7 +126,7 @@ impl State {
         }
         let room = if lane.is_granted {
             // It was kept.
-            PAYLOAD_MAX
+            lane.turn_left
         } else if self.blocked.is_empty() && self.turns == 0 {
             WAITING_MAX.saturating_sub(self.out.len())
         } else {
@@ -142,6 +151,7 @@ impl State {
 
     /// A lane's turn is over.
     pub fn use_turn(&mut self, at: usize) {
+        self.lanes[at].turn_left = PAYLOAD_MAX;
         if std::mem::take(&mut self.lanes[at].is_granted) {
             self.turns -= 1;
         }
@@ -156,6 +166,7 @@ impl State {
             let lane = &mut self.lanes[at];
             lane.is_blocked = false;
             lane.is_granted = true;
+            lane.turn_left = PAYLOAD_MAX;
             self.turns += 1;
             lane.wake();
         }
@@ -164,7 +175,11 @@ impl State {
     /// Appends data, to the last frame where that is possible.
     fn put_data(&mut self, at: usize, data: &[u8]) {
         let stream = self.stream_of(at);
-        self.use_turn(at);
+        let lane = &mut self.lanes[at];
+        lane.turn_left = lane.turn_left.saturating_sub(data.len());
+        if lane.turn_left == 0 {
+            self.use_turn(at);
+        }
         let lane = &mut self.lanes[at];
         lane.send_window -= counted(data.len());
         self.send_window -= counted(data.len());

@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::task::Waker;
 
-use super::frame::{Code, WINDOW_DEFAULT, put_reset, put_window_update};
+use super::frame::{Code, PAYLOAD_MAX, WINDOW_DEFAULT, put_reset, put_window_update};
 use super::hpack::{Decoder, Encoder};
 use super::request::{Builder, Made, Upload};
 use super::response::Down;
@@ -63,6 +63,8 @@ pub struct Lane {
     pub is_blocked: bool,
     /// Has its turn to send.
     pub is_granted: bool,
+    /// How much of its turn it has not used.
+    pub turn_left: usize,
     pub waker: Option<Waker>,
 }
 
@@ -85,6 +87,7 @@ impl Lane {
             send_window: 0,
             is_blocked: false,
             is_granted: false,
+            turn_left: PAYLOAD_MAX,
             waker: None,
         }
     }

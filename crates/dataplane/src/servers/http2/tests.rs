@@ -284,6 +284,71 @@ fn responses() -> impl Strategy<Value = Vec<Response>> {
     proptest::collection::vec(one, 1..6)
 }
 
+/// Lets lanes write, each as much as a step says, and then in turn; all responses are whole, and within their windows.
+fn arrive(responses: &[Response], window: u32, steps: &[(usize, usize)]) {
+    let mut talk = Talk::new(&[(setting::INITIAL_WINDOW_SIZE, window)]);
+    let count = responses.len();
+    for at in 0..count {
+        talk.request(2 * at as u32 + 1, &[], true);
+    }
+    talk.hear(usize::MAX).unwrap();
+    talk.lanes.sort_by_key(Lane::stream);
+    let texts: Vec<_> = responses.iter().map(Response::text).collect();
+    let mut written = vec![0; count];
+    let mut bodies = vec![Vec::new(); count];
+    let mut ended = vec![0; count];
+    let mut windows = vec![i64::from(window); count];
+    let mut all = WINDOW_DEFAULT;
+    for lane in &mut talk.lanes {
+        read(lane, 1_000);
+    }
+    let mut step = |talk: &mut Talk, at: usize, most: usize, grants: bool| {
+        let rest = &texts[at][written[at]..];
+        // A head is always written as a whole.
+        let most = if written[at] == 0 { most.max(200) } else { most };
+        written[at] += write(&mut talk.lanes[at], &rest[..rest.len().min(most)]);
+        for (head, payload) in frames(&talk.sent()) {
+            let at = (head.stream / 2) as usize;
+            if head.kind == kind::DATA {
+                windows[at] -= counted(payload.len());
+                all -= counted(payload.len());
+                assert!(payload.is_empty() || windows[at] >= 0 && all >= 0);
+                bodies[at].extend_from_slice(&payload);
+            }
+            let ends = matches!(head.kind, kind::DATA | kind::HEADERS) && head.has(flag::END_STREAM);
+            ended[at] += usize::from(ends);
+        }
+        if grants {
+            windows[at] += 20_000;
+            all += 20_000;
+            talk.widen(2 * at as u32 + 1, 20_000);
+            talk.widen(0, 20_000);
+            talk.hear(usize::MAX).unwrap();
+        }
+    };
+    for &(at, most) in steps {
+        step(&mut talk, at, most, most % 3 == 0);
+    }
+    for _ in 0..20 {
+        for at in 0..count {
+            step(&mut talk, at, usize::MAX, true);
+        }
+    }
+    for at in 0..count {
+        assert!(bodies[at] == responses[at].body, "stream {} of {}", at, count);
+        assert_eq!(ended[at], 1);
+    }
+    assert_eq!(talk.shared.lock().open, 0);
+}
+
+#[test]
+fn a_turn_is_for_more_than_one_small_chunk() {
+    let body = |size| (0..size).map(|at| (at % 251) as u8).collect();
+    let responses = [(25_537, 63), (30_666, 9_000), (37_060, 6)]
+        .map(|(size, chunk)| Response { body: body(size), chunks: Some(chunk) });
+    arrive(&responses, 29_632, &[(0, 21_031), (1, 65_512), (2, 30_753), (1, 18_036), (1, 59_353), (0, 57_720)]);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
@@ -325,59 +390,8 @@ proptest! {
         window in 0_u32..40_000,
         steps in proptest::collection::vec((any::<prop::sample::Index>(), 1_usize..70_000), 1..40),
     ) {
-        let mut talk = Talk::new(&[(setting::INITIAL_WINDOW_SIZE, window)]);
-        let count = responses.len();
-        for at in 0..count {
-            talk.request(2 * at as u32 + 1, &[], true);
-        }
-        talk.hear(usize::MAX).unwrap();
-        talk.lanes.sort_by_key(Lane::stream);
-        let texts: Vec<_> = responses.iter().map(Response::text).collect();
-        let mut written = vec![0; count];
-        let mut bodies = vec![Vec::new(); count];
-        let mut ended = vec![0; count];
-        let mut windows = vec![i64::from(window); count];
-        let mut all = WINDOW_DEFAULT;
-        for lane in &mut talk.lanes {
-            read(lane, 1_000);
-        }
-        let mut step = |talk: &mut Talk, at: usize, most: usize, grants: bool| {
-            let rest = &texts[at][written[at]..];
-            // A head is always written as a whole.
-            let most = if written[at] == 0 { most.max(200) } else { most };
-            written[at] += write(&mut talk.lanes[at], &rest[..rest.len().min(most)]);
-            for (head, payload) in frames(&talk.sent()) {
-                let at = (head.stream / 2) as usize;
-                if head.kind == kind::DATA {
-                    windows[at] -= counted(payload.len());
-                    all -= counted(payload.len());
-                    assert!(payload.is_empty() || windows[at] >= 0 && all >= 0);
-                    bodies[at].extend_from_slice(&payload);
-                }
-                let ends = matches!(head.kind, kind::DATA | kind::HEADERS) && head.has(flag::END_STREAM);
-                ended[at] += usize::from(ends);
-            }
-            if grants {
-                windows[at] += 20_000;
-                all += 20_000;
-                talk.widen(2 * at as u32 + 1, 20_000);
-                talk.widen(0, 20_000);
-                talk.hear(usize::MAX).unwrap();
-            }
-        };
-        for (index, most) in steps {
-            step(&mut talk, index.index(count), most, most % 3 == 0);
-        }
-        for _ in 0..20 {
-            for at in 0..count {
-                step(&mut talk, at, usize::MAX, true);
-            }
-        }
-        for at in 0..count {
-            prop_assert!(bodies[at] == responses[at].body, "stream {} of {}", at, count);
-            prop_assert_eq!(ended[at], 1);
-        }
-        prop_assert_eq!(talk.shared.lock().open, 0);
+        let steps: Vec<_> = steps.iter().map(|(index, most)| (index.index(responses.len()), *most)).collect();
+        arrive(&responses, window, &steps);
     }
 
     /// Nonsense ends the connection at worst.
