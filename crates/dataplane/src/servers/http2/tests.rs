@@ -335,7 +335,7 @@ fn arrive(responses: &[Response], window: u32, steps: &[(usize, usize)]) {
         }
     }
     for at in 0..count {
-        assert!(bodies[at] == responses[at].body, "stream {} of {}", at, count);
+        assert!(bodies[at] == responses[at].body, "stream {at} of {count}");
         assert_eq!(ended[at], 1);
     }
     assert_eq!(talk.shared.lock().open, 0);
