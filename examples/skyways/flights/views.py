@@ -13,7 +13,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.utils.functional import cached_property
-from django.views.decorators.http import require_GET, require_POST
+from django.views.decorators.http import require_POST, require_safe
 
 from .forms import BookingForm, SearchForm, SignUpForm
 from .models import Airport, Article, Booking, Country, Flight, SoldOut
@@ -42,7 +42,7 @@ def _upcoming():
     )
 
 
-@require_GET
+@require_safe
 def home(request: HttpRequest) -> HttpResponse:
     context = {
         "form": SearchForm(),
@@ -54,7 +54,7 @@ def home(request: HttpRequest) -> HttpResponse:
     return render(request, "flights/home.html", context)
 
 
-@require_GET
+@require_safe
 def search(request: HttpRequest) -> HttpResponse:
     form = SearchForm(request.GET)
     flights, page = _upcoming(), None
@@ -74,7 +74,7 @@ def search(request: HttpRequest) -> HttpResponse:
     return render(request, "flights/search.html", {"form": form, "page": page, "query": query.urlencode()})
 
 
-@require_GET
+@require_safe
 def suggest(request: HttpRequest) -> JsonResponse:
     """Airports whose city, name or code begins with what was typed."""
     text = request.GET.get("q", "").strip()
@@ -105,7 +105,7 @@ def flight(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 @login_required
-@require_GET
+@require_safe
 def bookings(request: HttpRequest) -> HttpResponse:
     own = Booking.objects.filter(user=request.user).select_related("flight__origin", "flight__destination")
     return render(request, "flights/bookings.html", {"bookings": own, "now": timezone.now()})
@@ -121,7 +121,7 @@ def cancel(request: HttpRequest, pk: int) -> HttpResponse:
     return redirect("bookings")
 
 
-@require_GET
+@require_safe
 def airport(request: HttpRequest, code: str) -> HttpResponse:
     found = get_object_or_404(Airport.objects.select_related("country"), code=code)
     context = {
@@ -132,13 +132,13 @@ def airport(request: HttpRequest, code: str) -> HttpResponse:
     return render(request, "flights/airport.html", context)
 
 
-@require_GET
+@require_safe
 def countries(request: HttpRequest) -> HttpResponse:
     listed = Country.objects.annotate(count=Count("airports")).filter(count__gt=0)
     return render(request, "flights/countries.html", {"countries": listed})
 
 
-@require_GET
+@require_safe
 def country(request: HttpRequest, code: str) -> HttpResponse:
     found = get_object_or_404(Country, code=code)
     airports = found.airports.exclude(iata="")
@@ -148,12 +148,12 @@ def country(request: HttpRequest, code: str) -> HttpResponse:
     )
 
 
-@require_GET
+@require_safe
 def news(request: HttpRequest) -> HttpResponse:
     return render(request, "flights/news.html", {"articles": Article.objects.all()[:30]})
 
 
-@require_GET
+@require_safe
 def article(request: HttpRequest, slug: str) -> HttpResponse:
     return render(request, "flights/article.html", {"article": get_object_or_404(Article, slug=slug)})
 
@@ -166,6 +166,6 @@ def sign_up(request: HttpRequest) -> HttpResponse:
     return render(request, "registration/sign_up.html", {"form": form})
 
 
-@require_GET
+@require_safe
 def healthz(request: HttpRequest) -> HttpResponse:
     return HttpResponse("ok\n", content_type="text/plain")
