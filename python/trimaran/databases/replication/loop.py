@@ -37,6 +37,8 @@ from .topology import UNKNOWN, Memory, NodeFacts
 
 _SOON_S = 0.005
 _ORDER_S = 0.5
+_DOUBT_S = 0.12
+"""How long an order may take before it is asked whether the primary is there at all, and how long that may take."""
 _HASTE = 3
 """How much faster a primary that is suspended is looked at again."""
 _TOLD_AGAIN_S = 30.0
@@ -206,11 +208,11 @@ class Loop:
                 await self._actions.followed(_ORDER_S)
                 self._journal.say(self._group, f"{node} is the primary, on timeline {self.memory.timeline}")
             case Adopt():
-                await _soon(self._actions.keep_slots(self.memory.primary))
+                await self._order(self._actions.keep_slots(self.memory.primary))
             case Repoint(names, to):
-                await _soon(self._actions.repoint(names, to))
+                await self._order(self._actions.repoint(names, to))
             case Synchronous(names):
-                await _soon(self._actions.wait_for(self.memory.primary, names))
+                await self._order(self._actions.wait_for(self.memory.primary, names))
             case Rejoin(node, how):
                 work = self._actions.rejoin(node, self.memory.primary, how)
                 self.in_background(node, "joining", work)
@@ -218,6 +220,26 @@ class Loop:
                 self.in_background(node, "starting", self._restart(node))
             case Nothing() | HoldWrites() | Keep():
                 pass
+
+    async def _order(self, work: Coroutine[Any, Any, None]) -> None:
+        """An order to a node that seems well. Raises DatabaseError when it takes long: then the node is to be looked at.
+
+        A primary that neither carries it out nor answers has failed its first probe by that. The order is not cancelled,
+        because PostgreSQL's client would wait for a node that hangs; its own limits end it.
+        """
+        task = asyncio.create_task(work)
+        task.add_done_callback(looked_at)
+        done, _ = await asyncio.wait({task}, timeout=_DOUBT_S)
+        if not done:
+            name = self.memory.primary
+            if not await self._nodes[name].look(_DOUBT_S):
+                failures = {**self.memory.failures, name: self.memory.failures.get(name, 0) + 1}
+                self.memory = replace(self.memory, failures=failures)
+                raise DatabaseError(f"{name} does not answer")
+            done, _ = await asyncio.wait({task}, timeout=_ORDER_S)
+            if not done:
+                raise DatabaseError(f"no answer within {_DOUBT_S + _ORDER_S:g} s")
+        task.result()
 
     async def _restart(self, name: str) -> None:
         await self._actions.restart(name)
@@ -263,19 +285,6 @@ class Loop:
         if descriptor is not None:
             asyncio.get_running_loop().remove_reader(descriptor)
             os.close(descriptor)
-
-
-async def _soon(work: Coroutine[Any, Any, None]) -> None:
-    """An order to a node that seems well. Raises DatabaseError when it takes long: then the node is to be looked at.
-
-    It is not cancelled, because PostgreSQL's client would wait for a node that hangs; its own limits end it.
-    """
-    task = asyncio.create_task(work)
-    task.add_done_callback(looked_at)
-    done, _ = await asyncio.wait({task}, timeout=_ORDER_S)
-    if not done:
-        raise DatabaseError(f"no answer within {_ORDER_S:g} s")
-    task.result()
 
 
 def _named(decision: Decision) -> str:
