@@ -29,6 +29,18 @@ def cluster(directory: Path, **settings: Any) -> Iterator[Cluster]:
         remove_homes(directory)
 
 
+def until_replayed(running: Cluster) -> None:
+    """The replicas have all that is on the primary by now, by what the servers themselves say."""
+    with running.superuser(running.primary.name) as primary:
+        position = primary.execute("SELECT pg_current_wal_insert_lsn()").fetchone()
+    replayed = "SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn"
+    for node in running.replicas():
+        with running.superuser(node.name) as replica:
+            eventually(
+                lambda at=replica: at.execute(replayed, position).fetchone() == (True,), f"{node.name} has it all"
+            )
+
+
 def pid_of(running: Cluster, node: str) -> int:
     """The postmaster of a node that runs."""
     pid = running.states()[node].pid

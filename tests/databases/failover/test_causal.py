@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from trimaran.databases import after, position
 
-from tests.databases.failover.conftest import cluster
+from tests.databases.failover.conftest import cluster, until_replayed
 from tests.support.cluster import Cluster
 from tests.support.waiting import eventually
 
@@ -29,7 +29,7 @@ def group(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     with cluster(tmp_path_factory.mktemp("causal"), replicas=2) as running:
         with running.connect() as connection:
             connection.execute(TABLE)
-        eventually(lambda: all(replica.lag_bytes == 0 for replica in running.replicas()), "the table is everywhere")
+        until_replayed(running)
         delay(running, DELAY)
         yield running
 
@@ -263,7 +263,7 @@ def test_a_replica_that_lags_gets_no_reads_until_it_has_caught_up(group: Cluster
             return count(group, "replica_reads_total") > before
 
         connection.execute(f"CREATE TABLE {table} (x text)".encode())
-        eventually(lambda: all(replica.lag_bytes == 0 for replica in group.replicas()), "nothing is late")
+        until_replayed(group)
         eventually(goes_to_a_replica, "it reads there while nothing is late")
         for replica in (first, second):
             replica.execute("SELECT pg_wal_replay_pause()")

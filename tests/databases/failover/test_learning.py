@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from trimaran.facts import PlanFacts
 
-from tests.databases.failover.conftest import cluster
+from tests.databases.failover.conftest import cluster, until_replayed
 from tests.support.cluster import NAME, Cluster
 from tests.support.waiting import eventually
 
@@ -58,14 +58,6 @@ def reads_on_replica(running: Cluster, connection: psycopg.Connection, statement
     before = count(running, "replica_reads_total")
     connection.execute(statement.encode())
     return count(running, "replica_reads_total") > before
-
-
-def until_replayed(running: Cluster) -> None:
-    """The replica has all that is on the primary by now, by what the servers themselves say."""
-    with running.superuser(running.primary.name) as primary, running.superuser(running.replicas()[0].name) as replica:
-        found = primary.execute("SELECT pg_current_wal_insert_lsn()").fetchone()
-        replayed = "SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn"
-        eventually(lambda: replica.execute(replayed, found).fetchone() == (True,), "the replica has it all")
 
 
 def until_replicas_may_serve(running: Cluster, connection: psycopg.Connection) -> None:
