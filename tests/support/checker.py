@@ -187,7 +187,9 @@ class Checker:
             return
         if statement == "COMMIT":
             if connection.info.transaction_status != TransactionStatus.IDLE:
-                self.wrong.append("a COMMIT has failed, and the transaction goes on")
+                self.wrong.append(
+                    f"a COMMIT has failed ({self._last[client]}), and the transaction is {connection.info.transaction_status.name}"
+                )
             return
         if connection.info.transaction_status != TransactionStatus.INERROR:
             self.wrong.append(f"after its failure a transaction is {connection.info.transaction_status.name}")
