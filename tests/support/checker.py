@@ -143,7 +143,9 @@ class Checker:
         """The cursor, or None when it failed."""
         began = time.monotonic()
         try:
-            return connection.execute(statement.encode(), values or None)
+            # Prepared, a COMMIT would be two messages after some time, and told of a loss at the first, which ends nothing.
+            prepare = False if statement == "COMMIT" else None
+            return connection.execute(statement.encode(), values or None, prepare=prepare)
         except psycopg.Error as error:
             text = str(error).strip() or type(error).__name__
             now = time.monotonic()
