@@ -6,7 +6,7 @@
 //! unit      collect it whole            survey    what it asks for, by names that hold on every server
 //! plan      what its statements do      route     primary or replica, decided once, with a reason
 //! borrow    a connection of that node   compose   what to send on it      exchange  send it, pass the answer on
-//! session   take over what it has done
+//! session   take over what it has done               lost      or say what is known, when its server has gone
 //! ```
 //!
 //! `protocol` knows messages and does no I/O, `auth` knows proofs and does no I/O; `frontend` opens connections from
@@ -31,6 +31,7 @@ pub(crate) mod expect;
 pub mod flow;
 pub mod group;
 pub(crate) mod lexer;
+mod lost;
 pub(crate) mod node;
 mod open;
 pub mod plan;
