@@ -21,6 +21,10 @@ mod statements;
 mod values;
 
 use tokio::runtime::{Builder, Runtime};
+use tokio::task::yield_now;
+
+use crate::databases::transfer::write_all;
+use crate::net::stream::Stream;
 
 pub type Property = fn(&[u8]);
 
@@ -51,4 +55,22 @@ fn runtime<T>(work: impl Future<Output = T>) -> T {
 /// Lengths of pieces into which `data` is cut, taken from `data` itself, so that a finding can be repeated.
 fn pieces(data: &[u8]) -> impl Iterator<Item = usize> + '_ {
     data.iter().rev().cycle().map(|byte| 1 + usize::from(byte % 7))
+}
+
+/// `bytes` in the parts that `pieces` says.
+fn cut(bytes: &[u8], mut pieces: impl Iterator<Item = usize>) -> Vec<Vec<u8>> {
+    let mut rest = bytes.to_vec();
+    std::iter::from_fn(|| {
+        let count = pieces.next().unwrap_or(1).min(rest.len());
+        (count > 0).then(|| rest.drain(..count).collect())
+    })
+    .collect()
+}
+
+/// Says the parts one after the other; whoever listens may have heard enough before the end.
+async fn say(stream: &mut Stream, parts: Vec<Vec<u8>>) {
+    for part in parts {
+        let _ = write_all(stream, &part).await;
+        yield_now().await;
+    }
 }

@@ -4,10 +4,10 @@
 use std::future::poll_fn;
 use std::sync::Arc;
 
-use tokio::task::{spawn, yield_now};
+use tokio::task::spawn;
 
 use super::postgres_messages::said;
-use super::{pieces, runtime};
+use super::{cut, pieces, runtime, say};
 use crate::databases::backend::{Connected, Encryption, Endpoint, PARAMETERS_MAX};
 use crate::databases::client::Client;
 use crate::databases::connection::Connection;
@@ -17,7 +17,6 @@ use crate::databases::node::Node;
 use crate::databases::protocol::frame;
 use crate::databases::protocol::messages::to_client;
 use crate::databases::protocol::report::Report;
-use crate::databases::transfer::write_all;
 use crate::net::address::Address;
 use crate::net::local::LocalStream;
 use crate::net::stream::Stream;
@@ -77,23 +76,15 @@ fn exchanged(
     awaited: &[u8],
     answer: &[u8],
     careful: bool,
-    mut pieces: impl Iterator<Item = usize>,
+    pieces: impl Iterator<Item = usize>,
 ) -> (Result<Outcome, Broken>, Vec<u8>) {
     runtime(async {
         let pair = || LocalStream::pair().expect("a pair of sockets");
         let ((near, server), (inner, outer)) = (pair(), pair());
-        let (mut server, mut outer, mut rest) = (Stream::Unix(server), Stream::Unix(outer), answer.to_vec());
-        let parts: Vec<Vec<u8>> = std::iter::from_fn(|| {
-            let count = pieces.next().unwrap_or(1).min(rest.len());
-            (count > 0).then(|| rest.drain(..count).collect())
-        })
-        .collect();
+        let (mut server, mut outer) = (Stream::Unix(server), Stream::Unix(outer));
+        let parts = cut(answer, pieces);
         let saying = spawn(async move {
-            for part in parts {
-                // The gateway may have heard enough.
-                let _ = write_all(&mut server, &part).await;
-                yield_now().await;
-            }
+            say(&mut server, parts).await;
         });
         // All the while: a socket takes few writes, if they are as short as these.
         let hearing = spawn(async move {

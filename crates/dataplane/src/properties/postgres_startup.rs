@@ -3,14 +3,13 @@
 use std::future::poll_fn;
 use std::time::Duration;
 
-use tokio::task::{spawn, yield_now};
+use tokio::task::spawn;
 
-use super::{pieces, runtime};
+use super::{cut, pieces, runtime, say};
 use crate::databases::causal::{parse_position, show_position};
 use crate::databases::frontend::{Greeting, greet};
 use crate::databases::protocol::messages::to_server;
 use crate::databases::protocol::startup::{self, First, LENGTH_MAX, SECRET_MAX, Startup};
-use crate::databases::transfer::write_all;
 use crate::net::local::LocalStream;
 use crate::net::stream::Stream;
 
@@ -74,21 +73,13 @@ fn check_startup(startup: &Startup, packet: &[u8]) {
 }
 
 /// What a client of these bytes gets to hear, and what the gateway takes it for.
-fn greeted(said: &[u8], mut pieces: impl Iterator<Item = usize>) -> (String, Vec<u8>) {
+fn greeted(said: &[u8], pieces: impl Iterator<Item = usize>) -> (String, Vec<u8>) {
     runtime(async {
         let (near, far) = LocalStream::pair().expect("a pair of sockets");
-        let (mut client, mut rest) = (Stream::Unix(far), said.to_vec());
-        let parts: Vec<Vec<u8>> = std::iter::from_fn(|| {
-            let count = pieces.next().unwrap_or(1).min(rest.len());
-            (count > 0).then(|| rest.drain(..count).collect())
-        })
-        .collect();
+        let mut client = Stream::Unix(far);
+        let parts = cut(said, pieces);
         let saying = spawn(async move {
-            for part in parts {
-                // The gateway may have heard enough.
-                let _ = write_all(&mut client, &part).await;
-                yield_now().await;
-            }
+            say(&mut client, parts).await;
             client.finish_sending();
             client
         });
