@@ -107,12 +107,16 @@ def test_a_restart_keeps_roles_and_data(state: Path) -> None:
     async def run() -> None:
         async with running(state, replicas=2) as watched:
             await watched.whole(replicas=2)
+            if not seen and watched.primary.name == "main-1":
+                # Earlier tests have moved the role, by chance back to where it began.
+                await watched.group.promote(watched.names("replica")[0])
+                await watched.whole(replicas=2)
             seen[len(seen)] = (watched.group.writable, watched.group.dsn, await _count(watched))
 
     asyncio.run(run())
     asyncio.run(run())
     assert seen[0] == seen[1]
-    assert seen[0][0] != "main-1", "an earlier test has moved the role, and that is remembered"
+    assert seen[0][0] != "main-1", "the role was moved, and that is remembered"
 
 
 def test_a_promotion_by_hand_fails_no_write_that_is_held(state: Path) -> None:
