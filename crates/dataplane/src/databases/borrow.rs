@@ -66,11 +66,10 @@ pub async fn borrow(
 ) -> Result<(Guard, Role), Report> {
     if role == Role::Replica {
         while let Some(node) = replica(group, session, avoid).await {
-            let pool = node.pool(&session.login);
-            let limits = group.view().limits;
-            let borrowed = match pool.borrow_now(&limits) {
+            let pool = session.pool(&node);
+            let borrowed = match pool.borrow_now() {
                 Some(guard) => Ok(guard),
-                None => pool.borrow(&limits, deadlines.checkout()).await,
+                None => pool.borrow(&group.view().limits, deadlines.checkout()).await,
             };
             match borrowed {
                 Ok(guard) => {
@@ -84,7 +83,13 @@ pub async fn borrow(
     primary(group, session, deadlines).await.map(|guard| (guard, Role::Primary))
 }
 
-async fn primary(group: &Group, session: &Session, deadlines: &Deadlines) -> Result<Guard, Report> {
+async fn primary(group: &Group, session: &mut Session, deadlines: &Deadlines) -> Result<Guard, Report> {
+    let at_once = group.view().primary().and_then(|node| session.pool(node).borrow_now());
+    if let Some(mut guard) = at_once
+        && guard.connection().is_some_and(|connection| !connection.is_standby())
+    {
+        return Ok(guard);
+    }
     let mut held_since_us = None;
     loop {
         // Asked before the view is looked at, so that no change is missed.
@@ -132,14 +137,11 @@ async fn primary(group: &Group, session: &Session, deadlines: &Deadlines) -> Res
 async fn of_primary(
     group: &Group,
     node: &Arc<Node>,
-    session: &Session,
+    session: &mut Session,
     limits: &Limits,
     deadlines: &Deadlines,
 ) -> Option<Result<Guard, Unavailable>> {
-    let pool = node.pool(&session.login);
-    if let Some(guard) = pool.borrow_now(limits) {
-        return Some(Ok(guard));
-    }
+    let pool = session.pool(node);
     let mut borrowing = pin!(pool.borrow(limits, deadlines.checkout().max(deadlines.hold())));
     loop {
         let mut changed = pin!(group.changed.notified());

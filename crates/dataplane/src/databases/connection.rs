@@ -26,6 +26,7 @@ pub struct Connection {
     pub inbound: Option<Buffer>,
     /// What the server reports of itself (`ParameterStatus`), in the order it did.
     pub parameters: Vec<(String, String)>,
+    is_standby: bool,
     /// The settings it has been brought to.
     pub settings: Settings,
     pub prepared: Prepared,
@@ -80,6 +81,7 @@ impl Connection {
         Self {
             stream,
             inbound: Some(inbound).filter(|inbound| !inbound.is_empty()),
+            is_standby: says_standby(&parameters),
             parameters,
             settings: Settings::default(),
             prepared: Prepared::default(),
@@ -124,13 +126,19 @@ impl Connection {
 
     /// Whether its server is a replica, as it says itself (`in_hot_standby`, since PostgreSQL 14).
     pub fn is_standby(&self) -> bool {
-        self.parameters.iter().any(|(name, value)| name == "in_hot_standby" && value == "on")
+        self.is_standby
     }
 
     /// A value that the server has reported anew.
     pub fn note_parameter(&mut self, name: &str, value: &str) -> Result<(), ProtocolError> {
-        note(&mut self.parameters, name, value)
+        note(&mut self.parameters, name, value)?;
+        self.is_standby = says_standby(&self.parameters);
+        Ok(())
     }
+}
+
+fn says_standby(parameters: &[(String, String)]) -> bool {
+    parameters.iter().any(|(name, value)| name == "in_hot_standby" && value == "on")
 }
 
 /// Which statements are prepared on a connection, oldest first.

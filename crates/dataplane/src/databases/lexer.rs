@@ -205,8 +205,9 @@ impl<'a> Lexer<'a> {
         }
         let end = tokens::word(self.sql, self.at);
         let start = self.key.len();
-        self.key.extend(self.sql[self.at..end].iter().map(u8::to_ascii_lowercase));
+        self.key.extend_from_slice(&self.sql[self.at..end]);
         self.at = end;
+        self.key[start..].make_ascii_lowercase();
         let word = &self.key[start..];
         if self.at_first_word {
             self.at_first_word = false;

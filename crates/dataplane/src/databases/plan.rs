@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 use super::lexer;
+use super::recent::{self, Origin};
 
 /// Plans kept, half of it in each generation.
 const PLANS_MAX: usize = 20_000;
@@ -148,6 +149,11 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Whether it does nothing to its session.
+    pub fn leaves_the_session(&self) -> bool {
+        self.effects.is_empty() && self.pins.is_empty() && self.unpins.is_empty()
+    }
+
     /// For what cannot be planned: the primary takes it, and nothing is assumed of what it does.
     pub fn doubtful(reason: &str) -> Self {
         Self {
@@ -259,26 +265,42 @@ struct Generations {
 /// The plans of one group.
 #[derive(Debug)]
 pub struct Plans {
+    /// Tells them from those of other groups.
+    id: u64,
     known: RwLock<Generations>,
+    /// Grows when a generation becomes the old one.
+    turn: AtomicU64,
     queue: Arc<Queue>,
 }
 
 impl Plans {
     pub fn new(queue: Arc<Queue>) -> Self {
-        Self { known: RwLock::default(), queue }
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        Self { id, known: RwLock::default(), turn: AtomicU64::new(0), queue }
     }
 
     /// The entry for a statement's key. A new one is put before the planner; when too many wait already, it is doubtful.
     /// Statements that were not understood do not share an entry, whatever their keys.
-    pub fn entry(&self, key: &[u8], text: &str) -> Arc<Entry> {
+    pub fn entry(&self, key: &[u8], text: &[u8]) -> Arc<Entry> {
         let entry = self.of_key(key, text);
         if entry.plan().is_some_and(|plan| plan.doubtful) && entry.text_hash != hash(text) {
-            return self.of_key(&lexer::whole(text.as_bytes()), text);
+            return self.of_key(&lexer::whole(text), text);
         }
         entry
     }
 
-    fn of_key(&self, key: &[u8], text: &str) -> Arc<Entry> {
+    fn of_key(&self, key: &[u8], text: &[u8]) -> Arc<Entry> {
+        let origin = Origin { plans: self.id, turn: self.turn.load(Ordering::Relaxed) };
+        if let Some(entry) = recent::find(origin, key) {
+            return entry;
+        }
+        let entry = self.of_all(key, text);
+        recent::remember(origin, key, &entry);
+        entry
+    }
+
+    fn of_all(&self, key: &[u8], text: &[u8]) -> Arc<Entry> {
         let digest;
         let key = if key.len() > KEPT_MAX {
             digest = digest_of(key);
@@ -296,17 +318,19 @@ impl Plans {
         if let Some(entry) = known.young.get(key) {
             return Arc::clone(entry);
         }
+        let (hash, text) = (hash(text), String::from_utf8_lossy(text));
         let (entry, is_new) = match known.old.remove(key) {
             Some(entry) => (entry, false),
-            None => (Arc::new(self.queue.make(text)), true),
+            None => (Arc::new(self.queue.make(&text, hash)), true),
         };
         if known.young.len() >= PLANS_MAX / 2 {
             known.old = std::mem::take(&mut known.young);
+            self.turn.fetch_add(1, Ordering::Relaxed);
         }
         known.young.insert(key.into(), Arc::clone(&entry));
         drop(known);
         if is_new {
-            self.queue.want(&entry, text);
+            self.queue.want(&entry, &text);
         }
         entry
     }
@@ -353,11 +377,12 @@ struct Wanted {
 }
 
 impl Queue {
-    fn make(&self, text: &str) -> Entry {
+    /// `text_hash` is of its bytes.
+    fn make(&self, text: &str, text_hash: u64) -> Entry {
         Entry {
             id: self.next_id.fetch_add(1, Ordering::Relaxed),
             text: beginning(text).into(),
-            text_hash: hash(text),
+            text_hash,
             plan: OnceLock::new(),
             meanwhile: OnceLock::new(),
             ready: Notify::new(),
@@ -420,7 +445,7 @@ fn beginning(text: &str) -> &str {
     &text[..end.unwrap_or(0)]
 }
 
-fn hash(text: &str) -> u64 {
+fn hash(text: &[u8]) -> u64 {
     BuildHasherDefault::<DefaultHasher>::default().hash_one(text)
 }
 
@@ -447,8 +472,8 @@ mod tests {
     #[test]
     fn a_statement_is_planned_once() {
         let (plans, queue) = plans();
-        let entry = plans.entry(b"select ?", "select 1");
-        assert!(Arc::ptr_eq(&entry, &plans.entry(b"select ?", "select 2")));
+        let entry = plans.entry(b"select ?", b"select 1");
+        assert!(Arc::ptr_eq(&entry, &plans.entry(b"select ?", b"select 2")));
         assert_eq!(queue.wanted_within(Duration::ZERO), [(0, "select 1".to_owned())]);
         assert!(queue.wanted_within(Duration::ZERO).is_empty());
         queue.planned(0, READ).unwrap();
@@ -460,26 +485,26 @@ mod tests {
     #[test]
     fn what_cannot_be_understood_goes_to_the_primary() {
         let (plans, queue) = plans();
-        let entry = plans.entry(b"x", "x");
+        let entry = plans.entry(b"x", b"x");
         queue.wanted_within(Duration::ZERO);
         assert!(queue.planned(0, "{}").is_err());
         assert_eq!(entry.plan().unwrap().access, Access::Write);
-        assert!(Arc::ptr_eq(&entry, &plans.entry(b"x", "x")));
-        assert!(!Arc::ptr_eq(&entry, &plans.entry(b"x", "y")), "it holds for its own text only");
+        assert!(Arc::ptr_eq(&entry, &plans.entry(b"x", b"x")));
+        assert!(!Arc::ptr_eq(&entry, &plans.entry(b"x", b"y")), "it holds for its own text only");
     }
 
     #[test]
     fn memory_is_bounded_and_what_is_used_stays() {
         let (plans, queue) = plans();
-        let kept = plans.entry(b"kept", "kept");
+        let kept = plans.entry(b"kept", b"kept");
         for number in 0..3 * PLANS_MAX {
-            plans.entry(number.to_string().as_bytes(), "other");
+            plans.entry(number.to_string().as_bytes(), b"other");
             if number % 1000 == 0 {
-                plans.entry(b"kept", "kept");
+                plans.entry(b"kept", b"kept");
             }
         }
         assert!(plans.all().len() <= PLANS_MAX);
-        assert!(Arc::ptr_eq(&kept, &plans.entry(b"kept", "kept")));
+        assert!(Arc::ptr_eq(&kept, &plans.entry(b"kept", b"kept")));
         assert!(queue.lock().waiting.len() <= WANTED_MAX);
     }
 
@@ -487,13 +512,13 @@ mod tests {
     fn long_texts_are_planned_whole_and_not_kept() {
         let (plans, queue) = plans();
         let long = format!("select '{}'", "ä".repeat(100_000));
-        let entry = plans.entry(&lexer::whole(long.as_bytes()), &long);
+        let entry = plans.entry(&lexer::whole(long.as_bytes()), long.as_bytes());
         assert!(entry.text.len() <= KEPT_MAX && long.starts_with(&*entry.text));
         assert_eq!(queue.wanted_within(Duration::ZERO), [(0, long.clone())]);
-        assert!(Arc::ptr_eq(&entry, &plans.entry(&lexer::whole(long.as_bytes()), &long)));
+        assert!(Arc::ptr_eq(&entry, &plans.entry(&lexer::whole(long.as_bytes()), long.as_bytes())));
         for number in 0..20 {
             let text = format!("{number} {}", "x".repeat(TEXT_MAX / 2));
-            plans.entry(&lexer::whole(text.as_bytes()), &text);
+            plans.entry(&lexer::whole(text.as_bytes()), text.as_bytes());
         }
         assert!(queue.lock().bytes <= WANTED_BYTES_MAX);
     }

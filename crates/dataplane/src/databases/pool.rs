@@ -2,7 +2,7 @@
 //! served (`State::next_waiter`).
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -29,8 +29,6 @@ pub struct Limits {
 pub struct Pool {
     pub node: Arc<Node>,
     login: ArcSwap<Login>,
-    /// The newest limit that was asked for: who waits in line gets no older connection either.
-    lifetime_us: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -45,6 +43,10 @@ struct State {
     waiters: VecDeque<Waiter>,
     /// Connections made before the pool was last vacated are not used again.
     generation: u64,
+    /// When the pool was last tidied, which is every second: near enough for ages, and no transaction looks at a clock.
+    now_us: u64,
+    /// The limit at that time: who waits in line gets no older connection either.
+    lifetime_us: u64,
 }
 
 /// A place in the line.
@@ -61,6 +63,10 @@ struct Waiter {
 const PASSED_MAX: u32 = 8;
 
 impl State {
+    fn is_too_old(&self, connection: &Connection) -> bool {
+        self.now_us.saturating_sub(connection.born_us) >= self.lifetime_us
+    }
+
     /// Who is served next: the first in line, unless one of this thread is near behind it. A connection that changes threads
     /// costs a wake-up and joins another event loop, as much as a transaction does.
     fn next_waiter(&mut self) -> Option<oneshot::Sender<Place>> {
@@ -102,7 +108,8 @@ pub struct Usage {
 
 impl Pool {
     pub fn new(node: Arc<Node>, login: Arc<Login>) -> Self {
-        Self { node, login: ArcSwap::new(login), lifetime_us: AtomicU64::new(u64::MAX), state: Mutex::default() }
+        let state = State { now_us: now_us(), lifetime_us: u64::MAX, ..State::default() };
+        Self { node, login: ArcSwap::new(login), state: Mutex::new(state) }
     }
 
     pub fn login(&self) -> Arc<Login> {
@@ -117,8 +124,8 @@ impl Pool {
     }
 
     /// An idle connection that is at home with the calling thread, if there is one: the usual case, without a deadline.
-    pub fn borrow_now(self: &Arc<Self>, limits: &Limits) -> Option<Guard> {
-        let connection = self.idle(&mut self.lock(), limits, Connection::is_at_home)?;
+    pub fn borrow_now(self: &Arc<Self>) -> Option<Guard> {
+        let connection = self.idle(&mut self.lock(), Connection::is_at_home)?;
         Some(Claim { pool: Some(Arc::clone(self)) }.with(connection))
     }
 
@@ -141,9 +148,9 @@ impl Pool {
     /// A place now, or the way to wait for one.
     fn claim(&self, limits: &Limits) -> Result<Place, Turn<'_>> {
         let mut state = self.lock();
-        let mut found = self.idle(&mut state, limits, Connection::is_at_home);
+        let mut found = self.idle(&mut state, Connection::is_at_home);
         if found.is_none() {
-            found = self.idle(&mut state, limits, |_| true);
+            found = self.idle(&mut state, |_| true);
         }
         if let Some(connection) = found {
             return Ok(Place::Connection(connection));
@@ -159,16 +166,11 @@ impl Pool {
     }
 
     /// The idle connection used last of those that are wanted. Those that are of no use any more are closed on the way.
-    fn idle(&self, state: &mut State, limits: &Limits, wanted: fn(&Connection) -> bool) -> Option<Box<Connection>> {
-        let (now, epoch) = (now_us(), self.node.epoch());
-        self.lifetime_us.store(limits.lifetime_us, Ordering::Relaxed);
+    fn idle(&self, state: &mut State, wanted: fn(&Connection) -> bool) -> Option<Box<Connection>> {
+        let epoch = self.node.epoch();
         while let Some(at) = state.idle.iter().rposition(|connection| wanted(connection)) {
             let connection = state.idle.remove(at);
-            if connection.epoch == epoch
-                && connection.generation == state.generation
-                && now - connection.born_us < limits.lifetime_us
-                && connection.is_quiet()
-            {
+            if connection.epoch == epoch && connection.generation == state.generation && connection.is_quiet() {
                 return Some(connection);
             }
             state.open -= 1;
@@ -196,16 +198,20 @@ impl Pool {
         state.open -= closed.len();
     }
 
-    fn give_back(&self, connection: Box<Connection>) {
+    fn give_back(&self, mut connection: Box<Connection>) {
         let mut state = self.lock();
-        if connection.generation != state.generation {
+        let is_fit = connection.epoch == self.node.epoch()
+            && connection.generation == state.generation
+            && !state.is_too_old(&connection)
+            && !connection.target.is_cancelled.load(Ordering::Acquire)
+            // One that is not handed on at once is asked before it is used again.
+            && connection.inbound.is_none()
+            && (state.waiters.is_empty() || connection.is_quiet());
+        if !is_fit {
             drop(state);
             return self.lose();
         }
-        if !state.waiters.is_empty() && !connection.is_quiet() {
-            drop(state);
-            return self.lose();
-        }
+        connection.idle_since_us = state.now_us;
         let mut place = Place::Connection(connection);
         while let Some(waiter) = state.next_waiter() {
             match waiter.send(place) {
@@ -233,13 +239,16 @@ impl Pool {
     pub fn tidy(&self, limits: &Limits) {
         let (now, epoch) = (now_us(), self.node.epoch());
         let mut state = self.lock();
+        (state.now_us, state.lifetime_us) = (now, limits.lifetime_us);
         let before = state.idle.len();
-        state.idle.retain(|connection| {
+        let mut idle = std::mem::take(&mut state.idle);
+        idle.retain(|connection| {
             connection.epoch == epoch
-                && now - connection.idle_since_us < limits.idle_us
-                && now - connection.born_us < limits.lifetime_us
+                && now.saturating_sub(connection.idle_since_us) < limits.idle_us
+                && !state.is_too_old(connection)
                 && connection.is_quiet()
         });
+        state.idle = idle;
         let closed = before - state.idle.len();
         state.open -= closed;
     }
@@ -329,19 +338,9 @@ impl Guard {
 
     /// Outside a transaction, with nothing under way: the next session may have it.
     pub fn give_back(mut self) {
-        if let (Some(pool), Some(mut connection)) = (self.pool.take(), self.connection.take()) {
+        if let (Some(pool), Some(connection)) = (self.pool.take(), self.connection.take()) {
             pool.node.in_use.fetch_sub(1, Ordering::Relaxed);
-            connection.idle_since_us = now_us();
-            let is_fit = connection.epoch == pool.node.epoch()
-                && connection.idle_since_us - connection.born_us < pool.lifetime_us.load(Ordering::Relaxed)
-                // Whether anything else has come is seen before it is used again.
-                && connection.inbound.is_none()
-                && !connection.target.is_cancelled.load(Ordering::Acquire);
-            if is_fit {
-                pool.give_back(connection);
-            } else {
-                pool.lose();
-            }
+            pool.give_back(connection);
         }
     }
 }

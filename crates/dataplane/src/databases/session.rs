@@ -3,8 +3,8 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 
 use super::backend::Login;
 use super::causal::{Horizon, parse_position};
@@ -12,8 +12,9 @@ use super::clients::{ClientEntry, Presence};
 use super::connection::Connection;
 use super::expect::Expectations;
 use super::group::Group;
+use super::node::Node;
 use super::plan::{Access, Effect, Scope};
-use super::pool::Guard;
+use super::pool::{Guard, Pool};
 use super::route::{Role, Situation};
 use super::settings::{SETTINGS_MAX, Settings};
 use super::statement::{Meaning, Statement};
@@ -66,6 +67,8 @@ pub struct Session {
     pub role: Role,
     /// What the settings of a mark mean for routes.
     situation: Option<(u64, Situation)>,
+    /// Where it has borrowed lately, by the node's address, which is another's only when the pool is gone.
+    pools: Vec<(usize, Weak<Pool>)>,
 }
 
 impl Session {
@@ -95,11 +98,25 @@ impl Session {
             guard: None,
             role: Role::Primary,
             situation: None,
+            pools: Vec::new(),
         }
     }
 
     pub fn number(&self) -> u32 {
         self.client.process
+    }
+
+    /// The pool of its login on a node.
+    pub fn pool(&mut self, node: &Arc<Node>) -> Arc<Pool> {
+        let address = Arc::as_ptr(node) as usize;
+        let known = self.pools.iter().find(|(of, _)| *of == address);
+        if let Some(pool) = known.and_then(|(_, pool)| pool.upgrade()) {
+            return pool;
+        }
+        let pool = node.pool(&self.login);
+        self.pools.retain(|(of, pool)| *of != address && pool.strong_count() > 0);
+        self.pools.push((address, Arc::downgrade(&pool)));
+        pool
     }
 
     /// What decides, beside their texts, what its statements mean.
@@ -139,7 +156,8 @@ impl Session {
     pub fn settle(&mut self, survey: &Survey<'_>, expect: &Expectations, status: Option<u8>, group: &Group) {
         self.take_names(survey, expect);
         let Some(mut guard) = self.guard.take() else { return };
-        let at_start = self.settings.clone();
+        // Nothing else changes them.
+        let at_start = survey.effects().next().map(|_| self.settings.clone());
         if let Some(connection) = guard.connection() {
             note_prepared(connection, survey, expect, self.number());
             connection.is_uncertain |= expect.is_uncertain;
@@ -154,7 +172,7 @@ impl Session {
                 group.statements.note_definition();
             }
             let Some(status) = status else {
-                self.before.get_or_insert(at_start);
+                self.begin_with(at_start);
                 self.dirty |= writes(survey);
                 self.in_batch = true;
                 self.guard = Some(guard);
@@ -195,7 +213,7 @@ impl Session {
 
     fn take_effects(&mut self, survey: &Survey<'_>, connection: &mut Connection) {
         let was_pinned = !self.pins.is_empty();
-        for plan in survey.runs.iter().filter_map(|entry| entry.plan()) {
+        for plan in survey.with_effects().iter().filter_map(|entry| entry.plan()) {
             for effect in &plan.effects {
                 self.take_effect(effect, connection);
             }
@@ -317,7 +335,7 @@ impl Session {
         status: u8,
         survey: &Survey<'_>,
         failed: bool,
-        at_start: Settings,
+        at_start: Option<Settings>,
         connection: &mut Connection,
     ) {
         let was = std::mem::replace(&mut self.status, status);
@@ -350,9 +368,16 @@ impl Session {
             }
             if was == IDLE {
                 // What was set in the same unit before BEGIN belongs to the transaction too.
-                self.before.get_or_insert(at_start);
+                self.begin_with(at_start);
             }
             self.dirty |= writes(survey);
+        }
+    }
+
+    /// A transaction has begun, with these settings or those of now.
+    fn begin_with(&mut self, at_start: Option<Settings>) {
+        if self.before.is_none() {
+            self.before = Some(at_start.unwrap_or_else(|| self.settings.clone()));
         }
     }
 

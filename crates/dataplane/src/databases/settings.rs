@@ -3,12 +3,15 @@
 //! Settings are kept as statements that make them, by name. Two sets are equal when they make the same values in the same
 //! way; that is all a pooled connection must know to see that nothing has to be done, which is the common case.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
 
 /// Settings of one session. A session that sets more than this keeps its server connection instead.
 pub const SETTINGS_MAX: usize = 100;
+
+/// As many different sets of settings are remembered in any case before those that nobody has any more are swept out.
+const SWEEP_MIN: usize = 1024;
 
 /// Settings that say as whom the session acts, in the order in which they are made.
 const WHO: [&str; 2] = ["session_authorization", "role"];
@@ -17,11 +20,28 @@ fn is_who(name: &str) -> bool {
     WHO.contains(&name)
 }
 
-#[derive(Debug, Clone, Default)]
+/// Statements by lower-case name.
+type Statements = BTreeMap<Box<str>, Box<str>>;
+
+#[derive(Debug, Clone)]
 pub struct Settings {
-    /// Statements by lower-case name. Shared with the connections that are in this state.
-    statements: Arc<BTreeMap<Box<str>, Box<str>>>,
+    /// One object for all who have set the same, nearly always (`share`).
+    statements: Arc<Statements>,
     mark: u64,
+}
+
+/// What somebody has in the whole process.
+#[derive(Debug, Default)]
+struct Shared {
+    by_mark: HashMap<u64, Weak<Statements>>,
+    sweep_at: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        static NONE: LazyLock<Arc<Statements>> = LazyLock::new(Arc::default);
+        Self { statements: Arc::clone(&NONE), mark: 0 }
+    }
 }
 
 impl Settings {
@@ -63,11 +83,30 @@ impl Settings {
     }
 
     fn changed(&mut self) {
-        self.mark = if self.statements.is_empty() {
-            0
-        } else {
-            BuildHasherDefault::<DefaultHasher>::default().hash_one(&*self.statements)
-        };
+        if self.statements.is_empty() {
+            return self.clear();
+        }
+        self.mark = BuildHasherDefault::<DefaultHasher>::default().hash_one(&*self.statements);
+        self.share();
+    }
+
+    /// Takes the object of somebody who has set the same. Clients of one application do, and pooled connections that go from
+    /// one to the other are then compared at a glance.
+    fn share(&mut self) {
+        static SHARED: LazyLock<Mutex<Shared>> = LazyLock::new(Mutex::default);
+        let Shared { by_mark, sweep_at } = &mut *SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        match by_mark.get(&self.mark).and_then(Weak::upgrade) {
+            Some(same) if same == self.statements => self.statements = same,
+            // Others with this mark: they are compared in full.
+            Some(_) => {}
+            None => {
+                if by_mark.len() >= (*sweep_at).max(SWEEP_MIN) {
+                    by_mark.retain(|_, statements| statements.strong_count() > 0);
+                    *sweep_at = by_mark.len() * 2;
+                }
+                by_mark.insert(self.mark, Arc::downgrade(&self.statements));
+            }
+        }
     }
 
     pub fn get(&self, name: &str) -> Option<&str> {
@@ -165,6 +204,22 @@ mod tests {
         settings.reset("A");
         assert!(settings.is_same(&Settings::default()));
         assert_eq!(settings.len(), 0);
+    }
+
+    #[test]
+    fn who_has_set_the_same_shares_one_object() {
+        let with = |value: &str| {
+            let mut settings = Settings::default();
+            settings.set("a", "SET a = 0");
+            settings.set("a", value);
+            settings
+        };
+        let (one, other, third) = (with("SET a = 1"), with("SET a = 1"), with("SET a = 2"));
+        assert!(Arc::ptr_eq(&one.statements, &other.statements) && one.is_same(&other));
+        assert!(!Arc::ptr_eq(&one.statements, &third.statements) && !one.is_same(&third));
+        let mut changed = other;
+        changed.set("b", "SET b = 1");
+        assert_eq!((one.len(), changed.len()), (1, 2), "who goes on leaves the others as they are");
     }
 
     #[test]

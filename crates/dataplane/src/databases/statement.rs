@@ -105,7 +105,7 @@ mod tests {
     fn one_statement_for_each_text_types_and_meaning_while_somebody_has_it() {
         const USUAL: Meaning = Meaning { definitions: 0, names: 0, owner: None };
         let (statements, plans) = (Statements::default(), Plans::new(Arc::new(Queue::default())));
-        let entry = plans.entry(b"k", "k");
+        let entry = plans.entry(b"k", b"k");
         let first = statements.intern(b"select $1", b"\0\0", USUAL, &entry);
         assert!(Arc::ptr_eq(&first, &statements.intern(b"select $1", b"\0\0", USUAL, &entry)));
         assert_ne!(first.id, statements.intern(b"select $1", b"\0\x01\0\0\0\x17", USUAL, &entry).id);

@@ -3,9 +3,11 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use super::group::Group;
 use super::lexer;
-use super::plan::{Effect, Entry};
+use super::plan::{Effect, Entry, Plan};
 use super::protocol::ProtocolError;
 use super::protocol::fields::{self, Bind, Execute, Parse, Target, TargetKind};
 use super::protocol::frame;
@@ -49,13 +51,18 @@ pub enum Change {
     ForgetUnnamed,
 }
 
+/// Most units have one or two.
+type Entries = SmallVec<[Arc<Entry>; 2]>;
+
 #[derive(Debug, Default)]
 pub struct Survey<'u> {
-    pub steps: Vec<Step<'u>>,
+    pub steps: SmallVec<[Step<'u>; 1]>,
     /// Distinct statements that are prepared or run, in order.
-    pub entries: Vec<Arc<Entry>>,
+    pub entries: Entries,
     /// Those that are run, in order: what they do to the session is done.
-    pub runs: Vec<Arc<Entry>>,
+    pub runs: Entries,
+    /// Nothing that is run does anything to the session.
+    is_plain: bool,
     /// Changes of names, each with the number of Parse and Close messages up to it.
     pub changes: Vec<(usize, Change)>,
     /// Something is run, not only prepared or described.
@@ -251,6 +258,7 @@ impl<'u> Survey<'u> {
 
     /// To be called when the plans are there: servers do not know the names that a DEALLOCATE in a batch may have.
     pub fn resolve(&mut self, session: &Session) {
+        self.is_plain = self.runs.iter().all(|entry| entry.plan().is_some_and(Plan::leaves_the_session));
         for (step, change, entry) in std::mem::take(&mut self.deallocations).into_iter().rev() {
             let Some(plan) = entry.plan() else { continue };
             let [Effect::Deallocate { name: Some(name) }] = &plan.effects[..] else { continue };
@@ -368,7 +376,12 @@ impl<'u> Survey<'u> {
 
     /// Effects of all statements that are run, in order.
     pub fn effects(&self) -> impl Iterator<Item = &Effect> {
-        self.runs.iter().filter_map(|entry| entry.plan()).flat_map(|plan| &plan.effects)
+        self.with_effects().iter().filter_map(|entry| entry.plan()).flat_map(|plan| &plan.effects)
+    }
+
+    /// Statements that are run, unless none of them does anything to the session.
+    pub fn with_effects(&self) -> &[Arc<Entry>] {
+        if self.is_plain { &[] } else { &self.runs }
     }
 }
 
@@ -380,6 +393,6 @@ fn entry(group: &Group, text: &[u8]) -> Arc<Entry> {
     KEY.with_borrow_mut(|key| {
         key.clear();
         lexer::key(text, key);
-        group.plans.entry(key, &String::from_utf8_lossy(text))
+        group.plans.entry(key, text)
     })
 }

@@ -86,13 +86,13 @@ pub fn word(sql: &[u8], at: usize) -> usize {
 /// A number in any notation, at a digit or at a point with a digit behind it. A word right behind it is "trailing junk".
 pub fn number(sql: &[u8], at: usize) -> Option<usize> {
     let of_radix = match (sql[at], sql.get(at + 1)) {
-        (b'0', Some(b'x' | b'X')) => Some(u8::is_ascii_hexdigit as fn(&u8) -> bool),
-        (b'0', Some(b'o' | b'O')) => Some((|byte| matches!(byte, b'0'..=b'7')) as fn(&u8) -> bool),
-        (b'0', Some(b'b' | b'B')) => Some((|byte| matches!(byte, b'0' | b'1')) as fn(&u8) -> bool),
+        (b'0', Some(b'x' | b'X')) => Some(digits(sql, at + 2, u8::is_ascii_hexdigit, true)),
+        (b'0', Some(b'o' | b'O')) => Some(digits(sql, at + 2, |byte| matches!(byte, b'0'..=b'7'), true)),
+        (b'0', Some(b'b' | b'B')) => Some(digits(sql, at + 2, |byte| matches!(byte, b'0' | b'1'), true)),
         _ => None,
     };
-    if let Some(is_digit) = of_radix {
-        let end = digits(sql, at + 2, is_digit, true)?;
+    if let Some(end) = of_radix {
+        let end = end?;
         return (!sql.get(end).is_some_and(|byte| CONTINUES_WORD[*byte as usize])).then_some(end);
     }
     let mut end = digits(sql, at, u8::is_ascii_digit, false).unwrap_or(at);
@@ -112,11 +112,11 @@ pub fn number(sql: &[u8], at: usize) -> Option<usize> {
 }
 
 /// At least one digit; single underscores may stand between digits, and before the first after a radix.
-fn digits(sql: &[u8], at: usize, is_digit: fn(&u8) -> bool, may_begin_with_underscore: bool) -> Option<usize> {
+fn digits(sql: &[u8], at: usize, is_digit: impl Fn(&u8) -> bool, may_begin_with_underscore: bool) -> Option<usize> {
     let mut end = at;
     loop {
         let underscore = usize::from(sql.get(end) == Some(&b'_') && (end > at || may_begin_with_underscore));
-        if !sql.get(end + underscore).is_some_and(is_digit) {
+        if !sql.get(end + underscore).is_some_and(&is_digit) {
             return (end > at).then_some(end);
         }
         end += underscore + 1;
