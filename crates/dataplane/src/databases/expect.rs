@@ -2,9 +2,7 @@
 //! where they belong: a pooled connection is asked things that its client never asked, and the client asks things that the
 //! connection knows already.
 
-use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::ops::{Deref, DerefMut};
 
 use super::exchange::Refusal;
 
@@ -47,57 +45,9 @@ pub enum Verdict {
     Replace(Vec<u8>),
 }
 
-/// Answers to come, in order. Its memory is the thread's, and is used again.
-#[derive(Debug)]
-struct Queue(VecDeque<Expect>);
-
-/// Such memory that a thread keeps, and how long each may be.
-const SPARE_MAX: usize = 64;
-const SPARE_LENGTH_MAX: usize = 64;
-
-thread_local! {
-    static SPARE: RefCell<Vec<VecDeque<Expect>>> = const { RefCell::new(Vec::new()) };
-}
-
-impl Default for Queue {
-    fn default() -> Self {
-        Self(SPARE.with_borrow_mut(Vec::pop).unwrap_or_default())
-    }
-}
-
-impl Deref for Queue {
-    type Target = VecDeque<Expect>;
-
-    fn deref(&self) -> &VecDeque<Expect> {
-        &self.0
-    }
-}
-
-impl DerefMut for Queue {
-    fn deref_mut(&mut self) -> &mut VecDeque<Expect> {
-        &mut self.0
-    }
-}
-
-impl Drop for Queue {
-    fn drop(&mut self) {
-        let mut memory = std::mem::take(&mut self.0);
-        if (1..=SPARE_LENGTH_MAX).contains(&memory.capacity()) {
-            memory.clear();
-            // A thread that is ending keeps nothing.
-            let _ = SPARE.try_with(|spare| {
-                let mut spare = spare.borrow_mut();
-                if spare.len() < SPARE_MAX {
-                    spare.push(memory);
-                }
-            });
-        }
-    }
-}
-
 #[derive(Debug, Default)]
 pub struct Expectations {
-    queue: Queue,
+    queue: VecDeque<Expect>,
     /// After an error the server ignores everything up to the next Sync, which has not been sent yet.
     pub skipping: bool,
     /// Answers of ours whose turn has come.
@@ -248,8 +198,7 @@ impl Expectations {
         let ignored = copied && behind == Some(&Expect::Sync);
         self.is_uncertain |= ignored;
         let end = if ignored { None } else { self.queue.iter().position(|expect| matches!(expect, Expect::Sync)) };
-        let end_or_all = end.unwrap_or(self.queue.len());
-        self.queue.drain(..end_or_all);
+        self.queue.drain(..end.unwrap_or(self.queue.len()));
         self.skipping = end.is_none();
         replaced.map_or(Verdict::Pass, Verdict::Replace)
     }

@@ -16,7 +16,7 @@ use super::client::Client;
 use super::compose::Composed;
 use super::exchange::{Broken, Exchange, Outcome, Refusal, Request};
 use super::expect::{Expect, Expectations};
-use super::group::{Group, View};
+use super::group::Group;
 use super::lost::{Place, has_to_hear, lost_while_idle, server_lost, transaction_lost};
 use super::open::{Opened, open};
 use super::plan::{Effect, Lesson};
@@ -184,8 +184,7 @@ async fn carry(client: &mut Client, session: &mut Session, group: &Group, unit: 
             }
         }
         let careful = fresh && session.role == Role::Replica && session.status == IDLE && session.pins.is_empty();
-        let (result, expect, seen, is_between) =
-            one_try(client, session, group, &view, &survey, unit, bytes, careful).await;
+        let (result, expect, seen, is_between) = one_try(client, session, group, &survey, unit, bytes, careful).await;
         match result {
             Err(Broken::Setting) => {
                 session.guard = None;
@@ -241,12 +240,10 @@ async fn carry(client: &mut Client, session: &mut Session, group: &Group, unit: 
 }
 
 /// One try on the connection that the session has.
-#[allow(clippy::too_many_arguments)] // All that `carry` has at hand.
 async fn one_try(
     client: &mut Client,
     session: &mut Session,
     group: &Group,
-    view: &View,
     survey: &Survey<'_>,
     unit: Unit,
     bytes: &[u8],
@@ -254,12 +251,12 @@ async fn one_try(
 ) -> (Result<Outcome, Broken>, Expectations, bool, bool) {
     let mut expect = Expectations::default();
     let mut composed = Composed::default();
-    let most = view.settings.request_max_bytes;
+    let most = group.view().settings.request_max_bytes;
     if let Err(broken) = bring_over(client, session, group, survey, most).await {
         return (Err(broken), expect, false, true);
     }
     let number = session.number();
-    let ask = is_to_be_settled(session, survey, unit, view.settings.settle_commits);
+    let ask = is_to_be_settled(session, survey, unit, group);
     let Some(connection) = session.guard.as_mut().and_then(super::pool::Guard::connection) else {
         return (Err(Broken::ServerGone { sent: false }), expect, false, true);
     };
@@ -299,16 +296,17 @@ enum Ask {
 }
 
 /// Whether a unit's transaction is to be known, should its server not live to answer.
-fn is_to_be_settled(session: &Session, survey: &Survey<'_>, unit: Unit, settle: SettleCommits) -> Option<Ask> {
+fn is_to_be_settled(session: &Session, survey: &Survey<'_>, unit: Unit, group: &Group) -> Option<Ask> {
     if session.role != Role::Primary || session.in_batch || session.skipping || !session.pins.is_empty() {
         return None;
     }
+    let settings = group.view().settings.settle_commits;
     match (session.status, unit.end) {
-        _ if settle == SettleCommits::Off => None,
+        _ if settings == SettleCommits::Off => None,
         (IN_TRANSACTION, End::Sync | End::Query) if session.may_have_written() => {
             survey.is_commit_alone().then_some(Ask::Before)
         }
-        (IDLE, End::Sync) if settle == SettleCommits::All => survey.is_plain_write().then_some(Ask::Within),
+        (IDLE, End::Sync) if settings == SettleCommits::All => survey.is_plain_write().then_some(Ask::Within),
         _ => None,
     }
 }

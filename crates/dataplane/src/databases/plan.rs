@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 use super::lexer;
-use super::recent::{self, Origin};
+use super::recent::{self, Generation};
 
 /// Plans kept, half of it in each generation.
 const PLANS_MAX: usize = 20_000;
@@ -268,8 +268,8 @@ pub struct Plans {
     /// Tells them from those of other groups.
     id: u64,
     known: RwLock<Generations>,
-    /// Grows when a generation becomes the old one.
-    turn: AtomicU64,
+    /// Number of the young generation.
+    generation: AtomicU64,
     queue: Arc<Queue>,
 }
 
@@ -277,7 +277,7 @@ impl Plans {
     pub fn new(queue: Arc<Queue>) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        Self { id, known: RwLock::default(), turn: AtomicU64::new(0), queue }
+        Self { id, known: RwLock::default(), generation: AtomicU64::new(0), queue }
     }
 
     /// The entry for a statement's key. A new one is put before the planner; when too many wait already, it is doubtful.
@@ -291,12 +291,12 @@ impl Plans {
     }
 
     fn of_key(&self, key: &[u8], text: &[u8]) -> Arc<Entry> {
-        let origin = Origin { plans: self.id, turn: self.turn.load(Ordering::Relaxed) };
-        if let Some(entry) = recent::find(origin, key) {
+        let generation = Generation { plans: self.id, number: self.generation.load(Ordering::Relaxed) };
+        if let Some(entry) = recent::find(generation, key) {
             return entry;
         }
         let entry = self.of_all(key, text);
-        recent::remember(origin, key, &entry);
+        recent::remember(generation, key, &entry);
         entry
     }
 
@@ -325,7 +325,7 @@ impl Plans {
         };
         if known.young.len() >= PLANS_MAX / 2 {
             known.old = std::mem::take(&mut known.young);
-            self.turn.fetch_add(1, Ordering::Relaxed);
+            self.generation.fetch_add(1, Ordering::Relaxed);
         }
         known.young.insert(key.into(), Arc::clone(&entry));
         drop(known);

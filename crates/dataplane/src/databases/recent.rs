@@ -10,16 +10,16 @@ const PLACES: usize = 256;
 /// Longer keys are looked up where all are.
 const KEY_MAX: usize = 1024;
 
-/// Which plans a place is of. What was found in an earlier turn is looked up anew, so that the cache of all threads knows
-/// what is still used.
+/// Of which group's plans, and when. What was found in an earlier generation is looked up anew, so that the cache of all
+/// threads knows what is still used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Origin {
+pub struct Generation {
     pub plans: u64,
-    pub turn: u64,
+    pub number: u64,
 }
 
 struct Place {
-    origin: Origin,
+    generation: Generation,
     key: Box<[u8]>,
     entry: Arc<Entry>,
 }
@@ -29,14 +29,17 @@ thread_local! {
 }
 
 /// What `remember` was told of `key` on this thread, unless another key has taken its place since.
-pub fn find(origin: Origin, key: &[u8]) -> Option<Arc<Entry>> {
+pub fn find(generation: Generation, key: &[u8]) -> Option<Arc<Entry>> {
+    if key.len() > KEY_MAX {
+        return None;
+    }
     RECENT.with_borrow(|places| {
         let place = places.get(place_of(key))?.as_ref()?;
-        (place.origin == origin && *place.key == *key).then(|| Arc::clone(&place.entry))
+        (place.generation == generation && *place.key == *key).then(|| Arc::clone(&place.entry))
     })
 }
 
-pub fn remember(origin: Origin, key: &[u8], entry: &Arc<Entry>) {
+pub fn remember(generation: Generation, key: &[u8], entry: &Arc<Entry>) {
     if key.len() > KEY_MAX {
         return;
     }
@@ -44,7 +47,7 @@ pub fn remember(origin: Origin, key: &[u8], entry: &Arc<Entry>) {
         if places.is_empty() {
             places.resize_with(PLACES, || None);
         }
-        places[place_of(key)] = Some(Place { origin, key: key.into(), entry: Arc::clone(entry) });
+        places[place_of(key)] = Some(Place { generation, key: key.into(), entry: Arc::clone(entry) });
     });
 }
 
@@ -67,13 +70,13 @@ mod tests {
     fn a_key_is_found_only_as_it_was_remembered() {
         let plans = Plans::new(Arc::new(Queue::default()));
         let entry = plans.entry(b"key", b"key");
-        let origin = Origin { plans: u64::MAX, turn: 1 };
-        assert!(find(origin, b"key").is_none());
-        remember(origin, b"key", &entry);
-        assert!(find(origin, b"key").is_some_and(|found| Arc::ptr_eq(&found, &entry)));
-        assert!(find(Origin { turn: 2, ..origin }, b"key").is_none());
-        assert!(find(Origin { plans: 0, ..origin }, b"key").is_none());
-        assert!(find(origin, b"kez").is_none());
+        let generation = Generation { plans: u64::MAX, number: 1 };
+        assert!(find(generation, b"key").is_none());
+        remember(generation, b"key", &entry);
+        assert!(find(generation, b"key").is_some_and(|found| Arc::ptr_eq(&found, &entry)));
+        assert!(find(Generation { number: 2, ..generation }, b"key").is_none());
+        assert!(find(Generation { plans: 0, ..generation }, b"key").is_none());
+        assert!(find(generation, b"kez").is_none());
     }
 
     #[test]
