@@ -39,30 +39,43 @@ class Sample:
     p99_ms: float
 
 
-def run(dsn: str, pid: int | None, *, script: str, protocol: str, clients: int, seconds: int) -> Sample:
-    """Transactions of `clients` connections, each one after the other, for about `seconds`. RunFailed: any error.
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What pgbench does."""
 
-    Where the logins of a crowd take up all the time, it is run once more with more of it.
-    """
+    script: str
+    protocol: str
+    clients: int
+    """Connections, each with one transaction after the other."""
+    seconds: int
+    """About so long."""
+    rate: int = 0
+    """Transactions a second that all of them begin together, at random times. 0: as many as they can."""
+
+
+def run(dsn: str, pid: int | None, load: Load) -> Sample:
+    """RunFailed: any error. Where the logins of a crowd take up all the time, it is run once more with more of it."""
     try:
-        return _run(dsn, pid, script, protocol, clients, seconds, most_s=seconds + clients // _LOGINS_PER_S)
+        return _run(dsn, pid, load, most_s=load.seconds + load.clients // _LOGINS_PER_S)
     except RunFailed:
-        if clients < _LOGINS_PER_S:
+        if load.clients < _LOGINS_PER_S:
             raise
-    return _run(dsn, pid, script, protocol, clients, seconds, most_s=seconds + clients // _LOGINS_SLOW_PER_S)
+    return _run(dsn, pid, load, most_s=load.seconds + load.clients // _LOGINS_SLOW_PER_S)
 
 
-def _run(dsn: str, pid: int | None, script: str, protocol: str, clients: int, seconds: int, *, most_s: int) -> Sample:
+def _run(dsn: str, pid: int | None, load: Load, *, most_s: int) -> Sample:
     with tempfile.TemporaryDirectory(prefix="trimaran-bench-") as directory:
-        command = [program("pgbench"), "--no-vacuum", f"--builtin={SCRIPTS[script]}", f"--protocol={protocol}"]
-        command += [f"--client={clients}", f"--time={most_s}", "--log", f"--log-prefix={directory}/log", dsn]
+        command = [program("pgbench"), "--no-vacuum", f"--builtin={SCRIPTS[load.script]}"]
+        command += [f"--protocol={load.protocol}", f"--client={load.clients}", f"--time={most_s}"]
+        command += [f"--rate={load.rate}"] if load.rate else []
+        command += ["--log", f"--log-prefix={directory}/log", dsn]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         launched = time.time()
         try:
-            began = _first_line(process, Path(directory), clients)
+            began = _first_line(process, Path(directory), load.clients)
             time.sleep(_WARM_S)
             start, used = time.time(), cpu_seconds(pid)
-            until = min(began + seconds, launched + most_s) - _WARM_S / 2
+            until = min(began + load.seconds, launched + most_s) - _WARM_S / 2
             time.sleep(max(until - time.time(), 0.1))
             end, used = time.time(), cpu_seconds(pid) - used
             said, _ = process.communicate(timeout=most_s + _LOGINS_S)
@@ -78,7 +91,7 @@ def _run(dsn: str, pid: int | None, script: str, protocol: str, clients: int, se
                 if start <= int(second) + int(microsecond) / 1e6 < end:
                     took_us.append(int(latency))
     if len(took_us) < 2:
-        raise RunFailed(f"no transaction ended within {seconds} s:\n{said}")
+        raise RunFailed(f"no transaction ended within {load.seconds} s:\n{said}")
     cost = None if pid is None else used / len(took_us) * 1e6
     return Sample(cost, len(took_us) / (end - start), statistics.quantiles(took_us, n=100)[98] / 1000)
 

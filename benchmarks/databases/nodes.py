@@ -14,7 +14,7 @@ from trimaran.config.model import Bind, Database
 from trimaran.databases.service import DatabaseService
 from trimaran.journal import Journal
 
-from benchmarks.databases.load import run
+from benchmarks.databases.load import Load, run
 from benchmarks.servers.contenders.process import free_port, program
 from tests.support.waiting import eventually
 
@@ -59,7 +59,7 @@ class Nodes:
         eventually(self._are_all_up, "the replicas follow", START_S)
         for member in self._service.groups[_NAME].members():
             # Replicas have nothing in their buffers yet.
-            run(member.dsn, None, script="select", protocol="prepared", clients=8, seconds=WARM_S)
+            run(member.dsn, None, Load("select", "prepared", clients=8, seconds=WARM_S))
         return self
 
     def __exit__(self, *_: object) -> None:

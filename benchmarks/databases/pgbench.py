@@ -3,7 +3,8 @@
     python -m benchmarks.databases.pgbench [--scripts select] [--protocols simple] [--clients 16,64] [--quick]
 
 Every contender is started once, and they take turns within each round; ratios are of one round. Poolers have a core to
-themselves, PostgreSQL and pgbench share the others, so throughput tells of them: what a pooler costs is its CPU time.
+themselves, PostgreSQL and pgbench share the others, so throughput tells of them: what a pooler costs is its CPU time. How
+much it has to do at once changes that, so the last tables are at one rate for all.
 """
 
 from __future__ import annotations
@@ -21,14 +22,16 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks.databases import contenders, load, resting
+from benchmarks.databases import contenders, resting
 from benchmarks.databases.contenders import ALL, OURS, PGBOUNCER, PGBOUNCER_TCP, PRIMARY_ONLY, Contender, Running
-from benchmarks.databases.load import SCRIPTS, RunFailed, Sample
+from benchmarks.databases.load import SCRIPTS, Load, RunFailed, Sample, run
 from benchmarks.databases.nodes import POOL, REPLICAS, SCALE, Nodes
 from benchmarks.servers.report import processor
 
 PROTOCOLS = ("simple", "extended", "prepared")
 CLIENTS = (1, 16, 64, 500)
+RATE = 5_000
+"""Transactions a second that all contenders can do with many clients, and that leave the servers time."""
 Rounds = dict[str, list[Sample | None]]
 """By contender, a sample for each round; None where it failed."""
 
@@ -52,6 +55,9 @@ def main() -> int:
                 for script in options.scripts:
                     for protocol in options.protocols:
                         print("\n" + "\n".join(_table(script, protocol, all_running, options)), flush=True)
+                for protocol in options.protocols if options.rate else []:
+                    table = _table("select", protocol, all_running, options, rate=options.rate)
+                    print("\n" + "\n".join(table), flush=True)
             if not options.no_rest:
                 print("\n" + "\n".join(resting.run(nodes, directory)), flush=True)
     print(f"\n{time.monotonic() - began:.0f} s in all.")
@@ -78,10 +84,12 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--only", type=lambda text: text.split(";"), default=names, help="; ".join(names))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=2, help="per contender and round")
+    parser.add_argument("--rate", type=int, help=f"transactions a second of the last tables: {RATE}; 0 leaves them out")
     parser.add_argument("--no-rest", action="store_true", help="without what idle connections and an idle gateway cost")
     parser.add_argument("--quick", action="store_true", help="select-only with 16 clients, about a minute")
     options = parser.parse_args()
     options.scripts = options.scripts or (["select"] if options.quick else list(SCRIPTS))
+    options.rate = options.rate if options.rate is not None else 0 if options.quick else RATE
     options.clients = options.clients or ([16] if options.quick else list(CLIENTS))
     options.contenders = [contender for contender in ALL if contender.name in options.only]
     return options
@@ -103,12 +111,20 @@ def _all(chosen: list[Contender], nodes: Nodes, directory: Path) -> Iterator[lis
 
 
 def _table(
-    script: str, protocol: str, all_running: list[tuple[Contender, Running]], options: argparse.Namespace
+    script: str,
+    protocol: str,
+    all_running: list[tuple[Contender, Running]],
+    options: argparse.Namespace,
+    *,
+    rate: int = 0,
 ) -> list[str]:
     """CPU time, throughput and p99 of one script by one protocol; medians, with the range in parentheses."""
-    lines = [f"### {SCRIPTS[script]}, {protocol}", ""]
+    lines = [f"### {SCRIPTS[script]}, {protocol}" + (f", {rate:,} a second" if rate else ""), ""]
     lines += ["| clients | | CPU us per transaction | transactions/s | p99 ms |", "|---|---|---|---|---|"]
     for clients in options.clients:
+        if rate and clients == 1:
+            continue  # It cannot do so many.
+        load = Load(script, protocol, clients, options.seconds, rate)
         rounds: Rounds = {}
         taking_part = []
         for contender, running in all_running:
@@ -119,21 +135,19 @@ def _table(
             # Whoever is first has the caches as somebody else left them.
             first = number % len(taking_part)
             for contender, running in taking_part[first:] + taking_part[:first]:
-                rounds.setdefault(contender.name, []).append(
-                    _sample(running, script, protocol, clients, options.seconds)
-                )
+                rounds.setdefault(contender.name, []).append(_sample(running, load))
         for contender, _ in all_running:
             lines.append(f"| {clients} | {contender.name} | {_cells(contender, protocol, clients, rounds)} |")
         lines += [f"| {clients} | {ratio} |" for ratio in _ratios(rounds)]
     return lines
 
 
-def _sample(running: Running, script: str, protocol: str, clients: int, seconds: int) -> Sample | None:
+def _sample(running: Running, load: Load) -> Sample | None:
     """One run. A failed one is told, and does not end the others."""
     try:
-        return load.run(running.dsn, running.pid, script=script, protocol=protocol, clients=clients, seconds=seconds)
+        return run(running.dsn, running.pid, load)
     except RunFailed as failed:
-        print(f"{SCRIPTS[script]}, {protocol}, {clients} clients: {failed}", file=sys.stderr, flush=True)
+        print(f"{load}: {failed}", file=sys.stderr, flush=True)
         return None
 
 

@@ -52,6 +52,9 @@ class DataPlane:
         """Give the plan of a statement, as `trimaran.databases.planner.Plan.to_json` writes it. Raises SnapshotError when it
         is malformed; the statement then goes to the primary."""
 
+    def stop_planning(self) -> None:
+        """End the waiting of `plans_wanted`, for good: from now on it answers at once."""
+
     def stop_accepting(self) -> None:
         """Close the listeners; connections in progress go on, and keep-alive connections end with their next response."""
 

@@ -1,4 +1,4 @@
-"""The loop that plans for the gateway, against an exchange in memory with the gateway's two methods."""
+"""The loop that plans for the gateway, against an exchange in memory with the gateway's methods."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from trimaran.databases.planning import Planning, answer
 
 class Exchange:
     """Statements go in, plans come out; `broken` calls of either kind fail first."""
+
+    _END = (-1, "")
 
     def __init__(self, broken: int = 0, refused: int = 0) -> None:
         self.asked: Queue[tuple[int, str]] = Queue()
@@ -34,7 +36,10 @@ class Exchange:
             return []
         while not self.asked.empty():
             wanted.append(self.asked.get())
-        return wanted
+        return [one for one in wanted if one != self._END]
+
+    def stop_planning(self) -> None:
+        self.asked.put(self._END)
 
     def planned(self, id: int, plan: str) -> None:  # noqa: A002
         if self.refused:

@@ -254,6 +254,11 @@ impl DataPlane {
         self.plane.planning.wanted_within(wait)
     }
 
+    /// Ends the waiting of `plans_wanted`, for good.
+    pub fn stop_planning(&self) {
+        self.plane.planning.end();
+    }
+
     /// The plan of a statement, as JSON. The error says what is wrong with it.
     pub fn planned(&self, id: u64, plan: &str) -> Result<(), Error> {
         self.plane.planning.planned(id, plan).map_err(Error::Snapshot)

@@ -70,6 +70,10 @@ impl DataPlane {
         self.0.planned(id, plan).map_err(raise)
     }
 
+    fn stop_planning(&self) {
+        self.0.stop_planning();
+    }
+
     fn stop_accepting(&self) {
         self.0.stop_accepting();
     }

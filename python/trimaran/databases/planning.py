@@ -10,20 +10,23 @@ from trimaran.databases.planner import NOT_ANALYSED, Plan, plan
 
 logger = logging.getLogger(__name__)
 
-WAIT_MS = 250
-"""How long one wait for statements lasts, and so how long an end may take to be noticed."""
+WAIT_MS = 60_000
+"""How long one wait for statements lasts. An end is not waited for: it ends the wait."""
 LONGEST_PAUSE_S = 1.0
 """The longest pause after the gateway itself failed; it begins with a hundredth of that."""
 
 
 class PlanExchange(Protocol):
-    """What the gateway offers to the planner. Both are called from one thread."""
+    """What the gateway offers to the planner. All but the last are called from one thread."""
 
     def plans_wanted(self, timeout_ms: int) -> list[tuple[int, str]]:
         """Statements without a plan, each with an id; empty when none came in time. Waits without holding the GIL."""
 
     def planned(self, id: int, plan: str) -> None:  # noqa: A002
         """Give the plan of a statement, as `Plan.to_json` writes it. An id that is no longer wanted is ignored."""
+
+    def stop_planning(self) -> None:
+        """End the wait of `plans_wanted`, and every later one at once."""
 
 
 class Planning:
@@ -45,6 +48,7 @@ class Planning:
     def stop(self, timeout_s: float = 5.0) -> bool:
         """End after the statements in hand; whether it has ended within `timeout_s`."""
         self._ended.set()
+        self._exchange.stop_planning()
         if self._thread.ident is not None:
             self._thread.join(timeout_s)
         return not self._thread.is_alive()

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Iterator
 
+import asyncpg
 import psycopg
 import pytest
 from trimaran.facts import PlanFacts
 
 from tests.databases.failover.conftest import cluster, until_replayed
+from tests.databases.gateway.raw import FLUSH, SYNC, bind, execute, parse, rows, session
 from tests.support.cluster import NAME, Cluster
 from tests.support.waiting import eventually
 
@@ -24,6 +27,8 @@ CREATE FUNCTION noted_too(text) RETURNS bigint LANGUAGE sql AS 'SELECT noted($1)
 CREATE FUNCTION noted_late(text) RETURNS bigint LANGUAGE sql AS 'SELECT noted($1)';
 CREATE FUNCTION noted_prepared(text) RETURNS bigint LANGUAGE sql AS 'SELECT noted($1)';
 CREATE FUNCTION noted_in_a_pipeline(text) RETURNS bigint LANGUAGE sql AS 'SELECT noted($1)';
+CREATE FUNCTION noted_by_asyncpg(text) RETURNS bigint LANGUAGE sql AS 'SELECT noted($1)';
+CREATE FUNCTION noted_behind_a_flush(text) RETURNS bigint LANGUAGE sql AS 'SELECT noted($1)';
 CREATE FUNCTION noted_in_a_transaction(text) RETURNS bigint LANGUAGE sql AS 'SELECT noted($1)';
 CREATE FUNCTION slow(seconds float) RETURNS int LANGUAGE plpgsql AS
   $$ BEGIN PERFORM pg_sleep(seconds); RETURN 1; END $$
@@ -81,6 +86,7 @@ def test_a_function_that_writes_is_found_out_once(
         assert count(running, "refused_writes_total") == refused + 1, "only the first went to a replica"
     plan = plan_of(running, f"SELECT {function}(")
     assert (plan.goes_to, plan.learnt) == ("primary", True)
+    assert plan.executions == 8, "preparing it is not running it"
     assert "25006" in plan.reason
 
 
@@ -103,6 +109,27 @@ def test_a_pipeline_that_may_write_goes_to_the_primary_at_once(
         assert (first.fetchone(), second.fetchone(), third.fetchone()) == ((100,), (1,), (50,))
     assert count(running, "refused_writes_total") == refused
     assert not plan_of(running, "SELECT count(*) FROM t WHERE x > $1").learnt
+
+
+def test_asyncpg_which_asks_for_the_description_of_a_statement_before_it_runs_it(running: Cluster) -> None:
+    async def work() -> list[int]:
+        connection = await asyncpg.connect(running.dsn)
+        try:
+            return [await connection.fetchval("SELECT noted_by_asyncpg($1)", "asyncpg") for _ in range(3)]
+        finally:
+            await connection.close()
+
+    assert asyncio.run(work()) == [1, 2, 3]
+
+
+def test_what_is_bound_before_a_flush_and_run_behind_it(running: Cluster) -> None:
+    """A replica could refuse it only when it is too late to take it elsewhere."""
+    with session(running.dsn) as client:
+        client.send(parse("", "SELECT noted_behind_a_flush('flush')") + bind("", "") + FLUSH)
+        assert [client.receive()[0] for _ in range(2)] == [b"1", b"2"]
+        client.send(execute() + SYNC)
+        assert rows(client.until_ready()) == [("1",)]
+    assert plan_of(running, "noted_behind_a_flush").executions == 1
 
 
 def test_what_is_refused_too_late_to_be_repeated_is_known_the_next_time(

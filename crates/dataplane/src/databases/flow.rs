@@ -22,7 +22,7 @@ use super::open::{Opened, open};
 use super::plan::{Effect, Lesson};
 use super::protocol::messages::to_client::{self, TransactionStatus};
 use super::protocol::report::Report;
-use super::route::{self, Role};
+use super::route::{self, Role, Situation};
 use super::session::{FAILED, IDLE, IN_TRANSACTION, Session};
 use super::settle::{self, Unanswered};
 use super::succession::Origin;
@@ -125,12 +125,14 @@ async fn next_unit(client: &mut Client, session: &mut Session, group: &Group) ->
     }
 }
 
-/// Waits for the plans of statements that are new.
+/// Waits for the plans of statements that are new, and counts what is run.
 async fn planned(survey: &Survey<'_>) {
     for entry in &survey.entries {
         if entry.plan().is_none() {
             entry.planned().await;
         }
+    }
+    for entry in &survey.runs {
         entry.executions.fetch_add(1, Ordering::Relaxed);
     }
 }
@@ -168,7 +170,7 @@ async fn carry(client: &mut Client, session: &mut Session, group: &Group, unit: 
     let view = group.view().clone();
     vacate(group, &survey);
     let deadlines = Deadlines::of(&view);
-    let mut role = decide(session, &survey, view.settings.reads.split);
+    let mut role = decide(session, &survey, unit, view.settings.reads.split);
     let mut avoid = Vec::new();
     for _ in 0..TRIES_MAX {
         let fresh = session.guard.is_none();
@@ -375,11 +377,12 @@ fn vacate(group: &Group, survey: &Survey<'_>) {
 }
 
 /// The role that a unit is for.
-fn decide(session: &mut Session, survey: &Survey<'_>, split: bool) -> Role {
+fn decide(session: &mut Session, survey: &Survey<'_>, unit: Unit, split: bool) -> Role {
     if session.guard.is_some() || session.status != IDLE || !session.pins.is_empty() {
         return session.role;
     }
-    let situation = session.situation(split);
+    let goes_on = matches!(unit.end, End::Flush { .. });
+    let situation = Situation { goes_on, ..session.situation(split) };
     let plans = survey.entries.iter().filter_map(|entry| Some((entry.plan()?, entry.was_learnt())));
     route::decide(plans, situation).role
 }

@@ -374,6 +374,8 @@ struct Wanted {
     bytes: usize,
     /// Given to the planner, by id.
     given: HashMap<u64, Arc<Entry>>,
+    /// The planner waits no more.
+    ended: bool,
 }
 
 impl Queue {
@@ -404,12 +406,13 @@ impl Queue {
         self.asked.notify_one();
     }
 
-    /// Statements without a plan, for the planner; waits up to `wait` for the first.
+    /// Statements without a plan, for the planner; waits up to `wait` for the first, and not at all after `end`.
     pub fn wanted_within(&self, wait: Duration) -> Vec<(u64, String)> {
         let wanted = self.lock();
-        let found = self.asked.wait_timeout_while(wanted, wait, |wanted| wanted.waiting.is_empty());
+        let is_idle = |wanted: &mut Wanted| wanted.waiting.is_empty() && !wanted.ended;
+        let found = self.asked.wait_timeout_while(wanted, wait, is_idle);
         let (mut wanted, _) = found.unwrap_or_else(PoisonError::into_inner);
-        let Wanted { waiting, bytes, given } = &mut *wanted;
+        let Wanted { waiting, bytes, given, .. } = &mut *wanted;
         *bytes = 0;
         waiting
             .drain(..)
@@ -419,6 +422,12 @@ impl Queue {
                 (id, text)
             })
             .collect()
+    }
+
+    /// Whoever waits for statements is to wait no more.
+    pub fn end(&self) {
+        self.lock().ended = true;
+        self.asked.notify_all();
     }
 
     /// The planner's answer, as JSON. The error says what is wrong with it.
@@ -480,6 +489,18 @@ mod tests {
         let plan = entry.plan().unwrap();
         assert_eq!(plan.access, Access::Read);
         assert_eq!(plan.effects, [Effect::Show { name: "x".into() }, Effect::Other]);
+    }
+
+    #[test]
+    fn the_planner_is_woken_at_the_end() {
+        let queue = Arc::new(Queue::default());
+        let planner = std::thread::spawn({
+            let queue = Arc::clone(&queue);
+            move || queue.wanted_within(Duration::MAX)
+        });
+        queue.end();
+        assert!(planner.join().unwrap().is_empty());
+        assert!(queue.wanted_within(Duration::MAX).is_empty());
     }
 
     #[test]

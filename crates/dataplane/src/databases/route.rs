@@ -23,6 +23,8 @@ pub struct Situation {
     pub reads_only: bool,
     /// A setting of the session makes it unsafe to read its statements as the planner did.
     pub unusual: bool,
+    /// The batch goes on behind the unit: what is bound in it may be run there, where it cannot be repeated elsewhere.
+    pub goes_on: bool,
 }
 
 const ASKED: &str = "the statement asks for a replica";
@@ -59,9 +61,9 @@ pub fn decide<'p>(plans: impl Iterator<Item = (&'p Plan, bool)>, situation: Situ
         };
         found = Some(route);
     }
-    if may_write && count > 1 && found.is_some_and(|route| route.reason != ASKED) {
-        // A replica could refuse one of several only after the answers to others were passed on.
-        return primary("one of several statements may write");
+    if may_write && (count > 1 || situation.goes_on) && found.is_some_and(|route| route.reason != ASKED) {
+        // A replica could refuse it only after answers to what came before were passed on.
+        return primary("one of several messages may write");
     }
     found.unwrap_or(primary("nothing says where"))
 }
@@ -79,7 +81,7 @@ fn begins(plan: &Plan) -> Option<Option<bool>> {
 mod tests {
     use super::*;
 
-    const USUAL: Situation = Situation { split: true, reads_only: false, unusual: false };
+    const USUAL: Situation = Situation { split: true, reads_only: false, unusual: false, goes_on: false };
 
     fn plan(access: Access, effects: Vec<Effect>, hint: Option<&str>) -> Plan {
         Plan { access, effects, hint: hint.map(str::to_owned), may_write: false, ..Plan::doubtful("test") }
@@ -120,6 +122,8 @@ mod tests {
         assert_eq!(role(&[known.clone(), known.clone()], USUAL), Role::Replica);
         assert_eq!(role(&[known.clone(), unknown.clone()], USUAL), Role::Primary);
         assert_eq!(role(&[Plan { statements: 2, ..unknown.clone() }], USUAL), Role::Primary);
+        assert_eq!(role(std::slice::from_ref(&unknown), Situation { goes_on: true, ..USUAL }), Role::Primary);
+        assert_eq!(role(std::slice::from_ref(&known), Situation { goes_on: true, ..USUAL }), Role::Replica);
         assert_eq!(role(&[known, Plan { hint: Some("replica".into()), ..unknown }], USUAL), Role::Replica);
     }
 

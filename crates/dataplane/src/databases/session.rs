@@ -149,6 +149,7 @@ impl Session {
             reads_only: value("default_transaction_read_only").is_some_and(|value| is_true(&value)),
             unusual: value("standard_conforming_strings").is_some_and(|value| !is_true(&value))
                 || value("client_encoding").is_some_and(|value| !reads_like_ascii(&value)),
+            goes_on: false,
         }
     }
 
