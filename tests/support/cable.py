@@ -17,6 +17,7 @@ class Cable:
         self._loop = asyncio.new_event_loop()
         self._whole = asyncio.Event()
         self._whole.set()
+        self._fuse: tuple[bytes, bool] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
@@ -25,6 +26,14 @@ class Cable:
 
     def cut(self) -> None:
         self._loop.call_soon_threadsafe(self._whole.clear)
+
+    def cut_at(self, word: bytes, *, delivered: bool) -> None:
+        """It is cut as soon as somebody sends these bytes in one piece to the port; whether that piece still arrives."""
+        self._loop.call_soon_threadsafe(setattr, self, "_fuse", (word, delivered))
+
+    @property
+    def is_whole(self) -> bool:
+        return self._whole.is_set()
 
     def mend(self) -> None:
         """What was on its way arrives now, as after a network has come back."""
@@ -57,8 +66,8 @@ class Cable:
             self._tasks.discard(task)
             return
         ways = [
-            asyncio.create_task(self._pump(reader, inner_writer)),
-            asyncio.create_task(self._pump(inner_reader, writer)),
+            asyncio.create_task(self._pump(reader, inner_writer, watched=True)),
+            asyncio.create_task(self._pump(inner_reader, writer, watched=False)),
         ]
         try:
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
@@ -74,9 +83,17 @@ class Cable:
                 each.close()
             self._tasks.discard(task)
 
-    async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, watched: bool) -> None:
         with suppress(OSError):
             while piece := await source.read(_PIECE):
+                if watched and self._fuse is not None and self._fuse[0] in piece:
+                    _, delivered = self._fuse
+                    self._fuse = None
+                    self._whole.clear()
+                    if delivered:
+                        sink.write(piece)
+                        await sink.drain()
+                        continue
                 await self._whole.wait()
                 sink.write(piece)
                 await sink.drain()

@@ -344,7 +344,7 @@ class Database:
         30_000, "How long statements are held while no node takes writes (a failover).", minimum=0
     )
     settle_commits: Literal["off", "transactions", "all"] = setting(
-        "off",
+        "transactions",
         "Of which writes the gateway learns the transaction id, so that it can find out after a failover whether they"
         " were committed: off: of none; transactions: of those with a COMMIT of their own; all: also of single"
         " statements of the extended protocol.",

@@ -26,7 +26,7 @@ def test_a_network_that_is_cut_costs_only_what_was_under_way(tmp_path: Path) -> 
             for _ in range(TIMES):
                 group = running.service.groups[NAME]
                 old = running.primary.name
-                index = int(old[-1]) - 1
+                index = _index(old)
                 began = time.monotonic()
                 theirs.cables[index].cut()
                 eventually(lambda old=old, group=group: group.writable not in (None, old), running.told(), 60)
@@ -38,7 +38,48 @@ def test_a_network_that_is_cut_costs_only_what_was_under_way(tmp_path: Path) -> 
                     "the old one is seen, and not used",
                 )
                 checker.more(30)
-                theirs.rejoin(index, int(running.primary.name[-1]) - 1)
+                theirs.rejoin(index, _index(running.primary.name))
                 running.whole()
                 print(f"{outage_s:.2f} s without a write")
             check(running, checker, events=TIMES)
+
+
+@pytest.mark.parametrize(
+    ("word", "delivered"),
+    [(b"synchronous_standby_names", False), (b"pg_reload_conf", False), (b"pg_reload_conf", True)],
+    ids=["before it arrives", "half way", "before its answer"],
+)
+def test_a_network_that_is_cut_while_the_primary_is_told_whom_to_wait_for(
+    tmp_path: Path, word: bytes, delivered: bool
+) -> None:
+    """Commits were on one of two replicas; one ends, and whether the primary waits for the other alone is not known.
+
+    So nobody may take over before both are there: the one that has ended may have acknowledged a commit by itself.
+    """
+    with (
+        others(tmp_path) as theirs,
+        Cluster(tmp_path / "ours", nodes=theirs.dsns(), failover=True) as running,
+    ):
+        running.whole()
+        with Checker(running.connect) as checker:
+            group = running.service.groups[NAME]
+            old = running.primary.name
+            ended = running.replicas()[0].name
+            cable = theirs.cables[_index(old)]
+            cable.cut_at(word, delivered=delivered)
+            theirs.nodes[_index(ended)].stop()
+            eventually(lambda: not cable.is_whole, "the order is under way", 60)
+            eventually(lambda: group.writable is None, running.told(), 60)
+            eventually(lambda: ended in running.journal.decisions()[-1].reason, f"the missing one is named: {running.told()}")
+            assert not any(state.role == "primary" for state in running.states().values() if state.name != old)
+            theirs.nodes[_index(ended)].start(lambda line: None)
+            eventually(lambda: group.writable not in (None, old), running.told(), 60)
+            checker.more(30)
+            cable.mend()
+            eventually(lambda: "not the group's" in running.states()[old].reason, "the old one is seen, and not used")
+            checker.more(10)
+            check(running, checker, events=2)
+
+
+def _index(name: str) -> int:
+    return int(name[-1]) - 1
