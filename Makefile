@@ -71,5 +71,5 @@ $(VENV)/peers: $(VENV)/ready
 
 $(CORE): $(VENV)/ready $(RUST_SOURCES)
 	@echo "== Rust core (about a minute the first time)"
-	VIRTUAL_ENV=$(CURDIR)/$(VENV) PATH="$(CURDIR)/$(BIN):$$PATH" maturin develop --quiet --release --extras postgres
+	PIP_QUIET=1 VIRTUAL_ENV=$(CURDIR)/$(VENV) PATH="$(CURDIR)/$(BIN):$$PATH" maturin develop --quiet --release --extras postgres
 	@touch $@

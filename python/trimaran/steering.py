@@ -55,6 +55,9 @@ class Steering:
     def plans(self, database: str) -> list[PlanFacts]:
         return self._ask(lambda: self._databases().plans(database))
 
+    def dsn(self, database: str, node: str) -> str:
+        return self._ask(lambda: self._databases().dsn(database, node))
+
     def _databases(self) -> DatabaseService:
         return self._supervisor.database_service()
 

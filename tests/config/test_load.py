@@ -106,6 +106,21 @@ def test_flags_win_over_environment_over_file(tmp_path: Path) -> None:
     assert (servers.count, servers.threads, servers.balance) == (Count(7, 7), 3, "random")
 
 
+def test_the_environment_reaches_into_named_tables_that_the_file_has(tmp_path: Path) -> None:
+    text = "app = 'a:b'\n[databases.main]\nreplicas = 1\n[databases.side-tables]\n[databases.side-tables.reads]\nsplit = false"
+    environ = {
+        "TRIMARAN_DATABASES_MAIN_NODES": "postgresql://a@b/c, postgresql://a@d/c",
+        "TRIMARAN_DATABASES_SIDE_TABLES_READS_WAIT_MS": "7",
+        "TRIMARAN_DATABASES_OTHER_REPLICAS": "4",
+    }
+    databases = _load(tmp_path, text, environ).config.databases
+    assert databases["main"].nodes == ("postgresql://a@b/c", "postgresql://a@d/c")
+    assert databases["main"].replicas == 1
+    assert (databases["side-tables"].reads.wait_ms, databases["side-tables"].reads.split) == (7, False)
+    with pytest.raises(ConfigError, match=r"TRIMARAN_DATABASES_MAIN_BIND.*databases\.main\.bind"):
+        _load(tmp_path, text, {"TRIMARAN_DATABASES_MAIN_BIND": "here"})
+
+
 @pytest.mark.parametrize(
     ("environ", "flags", "words"),
     [

@@ -152,6 +152,10 @@ def test_the_tcp_listener_changes_nothing(trimaran: Trimaran, path: str) -> None
     assert len(trimaran.status()["servers"]) == 2
 
 
+def test_the_tcp_listener_tells_no_password(trimaran: Trimaran) -> None:
+    assert _ask(trimaran.admin, "/api/dsn")[0] == 404
+
+
 def test_the_control_socket_is_for_this_user_only(trimaran: Trimaran) -> None:
     mode = (trimaran.state / "control.sock").stat().st_mode
     assert stat.S_IMODE(mode) == 0o600
@@ -210,6 +214,9 @@ def guarded(trimaran: Trimaran) -> Iterator[int]:
             raise TrimaranError("not here")
 
         def add_replica(self, database: str) -> str:
+            raise TrimaranError("not here")
+
+        def dsn(self, database: str, node: str) -> str:
             raise TrimaranError("not here")
 
         def remove_replica(self, node: str) -> str:

@@ -71,6 +71,7 @@ class Running:
             **{name: value for name, value in os.environ.items() if not name.startswith("TRIMARAN_")},
             "TRIMARAN_GATEWAY_BIND": f"127.0.0.1:{self.port}",
             "TRIMARAN_ADMIN_BIND": f"127.0.0.1:{self.admin}",
+            "TRIMARAN_DATABASES_MAIN_BIND": f"127.0.0.1:{free_port()}",
             "TRIMARAN_STATE_DIRECTORY": str(state),
         }
         with self.log.open("wb") as log:

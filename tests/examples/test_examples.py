@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from websockets.sync.client import connect
 
@@ -157,6 +158,22 @@ def test_a_form_without_its_token_is_refused(skyways: Running) -> None:
     browser.page = 'name="csrfmiddlewaretoken" value="wrong"'
     browser.post("/sign-up/", username="mallory")
     assert browser.status == 403
+
+
+def test_psql_comes_to_the_gateway_a_node_and_the_console(skyways: Running) -> None:
+    def psql(*arguments: str) -> str:
+        told = skyways.tell("db", "psql", *arguments)
+        assert told.returncode == 0, told.stderr
+        return told.stdout.strip()
+
+    count = "SELECT count(*) > 1000 FROM flights_airport"
+    assert psql("--", "-Atc", count) == psql("--node", "main-2", "--", "-Atc", count) == "t"
+    assert psql("--node", "main-2", "--", "-Atc", "SELECT pg_is_in_recovery()") == "t"
+    assert "SHOW CLIENTS" in psql("--console", "--", "-c", "SHOW HELP")
+    dsn = skyways.tell("db", "dsn").stdout.strip()
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+    assert "there is no node main-9" in skyways.tell("db", "dsn", "--node", "main-9").stderr
 
 
 def test_a_primary_that_is_killed_is_replaced_and_comes_back(skyways: Running) -> None:

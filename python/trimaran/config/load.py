@@ -57,7 +57,7 @@ def load(path: Path | None, *, environ: Mapping[str, str], flags: Mapping[str, s
     source = str(given or FILE_NAME) if path else "command line"
     config = _table(Config, tables, "", source)
     config = _with_pool_defaults(config, tables, source)
-    for variable, dotted, value in _from_environment(environ):
+    for variable, dotted, value in _from_environment(environ, config):
         config = _override(config, dotted, value, f"environment variable {variable}")
     for dotted, value in flags.items():
         config = _override(config, dotted, value, "command line")
@@ -163,10 +163,27 @@ def _with_pool_defaults(config: Config, tables: Mapping[str, Any], source: str) 
     return dataclasses.replace(config, pools=pools)
 
 
-def _from_environment(environ: Mapping[str, str]) -> list[tuple[str, str, str]]:
-    """`TRIMARAN_GATEWAY_BIND=...` as (variable, gateway.bind, value). Only names of settings count."""
-    names = {PREFIX + dotted.upper().replace(".", "_"): dotted for dotted in dotted_names(Config)}
+def _from_environment(environ: Mapping[str, str], config: Config) -> list[tuple[str, str, str]]:
+    """`TRIMARAN_GATEWAY_BIND=...` as (variable, gateway.bind, value). Only names of settings count.
+
+    Those inside a named table are among them where the file has the table: `TRIMARAN_DATABASES_MAIN_NODES`.
+    """
+    names = {PREFIX + _as_variable(dotted): dotted for dotted in [*_names_in_tables(config), *dotted_names(Config)]}
     return [(variable, names[variable], value) for variable, value in environ.items() if variable in names]
+
+
+def _as_variable(dotted: str) -> str:
+    return dotted.upper().replace(".", "_").replace("-", "_")
+
+
+def _names_in_tables(config: Config) -> list[str]:
+    """Settings by dotted name inside the named tables that there are."""
+    found: list[str] = []
+    for key, (kind, _) in declarations(Config).items():
+        if _is_mapping_of_tables(kind):
+            for name in getattr(config, key):
+                found += dotted_names(cast(type, get_args(kind)[1]), f"{key}.{name}.")
+    return found
 
 
 def dotted_names(cls: type, prefix: str = "") -> dict[str, Declaration]:
@@ -183,6 +200,9 @@ def dotted_names(cls: type, prefix: str = "") -> dict[str, Declaration]:
 def _override(config: T, dotted: str, text: str, source: str, whole: str | None = None) -> T:
     """`config` with one setting replaced by its text form."""
     name, _, rest = dotted.partition(".")
+    if isinstance(config, Mapping):
+        inner = _override(config[name], rest, text, source, whole)
+        return cast(T, {**config, name: inner})
     known = declarations(type(config))
     if name not in known:
         raise ConfigError(source, whole or dotted, text, _unknown(name, known))

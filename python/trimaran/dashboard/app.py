@@ -45,7 +45,13 @@ def reading(control: Control, token: str, hosts: frozenset[str] | None) -> ASGIA
 
 def steering(control: Control) -> ASGIApp:
     """What the control socket serves; whoever may open the socket may do everything."""
+
+    async def dsn(request: Request) -> Response:
+        asked = request.query_params
+        return JSONResponse({"dsn": await _ask(partial(control.dsn, asked.get("database", ""), asked.get("node", "")))})
+
     commands = [
+        Route("/api/dsn", dsn),
         Route(
             "/api/scale",
             _command(lambda body: partial(control.scale, _text(body, "pool"), _whole(body, "count"))),

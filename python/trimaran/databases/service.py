@@ -123,6 +123,20 @@ class DatabaseService:
             raise TrimaranError(f"the database {name} has no gateway (gateway = false)")
         return facts.parse_plans(told)
 
+    def dsn(self, database: str, node: str) -> str:
+        """The address that the app has of a database, or its address of one node, past the gateway. It has a password.
+
+        The empty name of a database means the only one. A node says by itself which database it is of.
+        """
+        if node:
+            group = self._of_node(node)
+            if database not in ("", group.name):
+                raise TrimaranError(f"{node} is a node of {group.name}, not of {database}")
+            return next(member.dsn for member in group.members() if member.name == node)
+        group = self._group(database)
+        gateway = self._gateways.get(group.name)
+        return gateway.dsn() if gateway else group.dsn
+
     def _group(self, name: str) -> DatabaseGroup:
         if not name and len(self.groups) == 1:
             return next(iter(self.groups.values()))

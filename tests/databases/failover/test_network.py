@@ -70,7 +70,9 @@ def test_a_network_that_is_cut_while_the_primary_is_told_whom_to_wait_for(
             theirs.nodes[_index(ended)].stop()
             eventually(lambda: not cable.is_whole, "the order is under way", 60)
             eventually(lambda: group.writable is None, running.told(), 60)
-            eventually(lambda: ended in running.journal.decisions()[-1].reason, f"the missing one is named: {running.told()}")
+            eventually(
+                lambda: ended in running.journal.decisions()[-1].reason, f"the missing one is named: {running.told()}"
+            )
             assert not any(state.role == "primary" for state in running.states().values() if state.name != old)
             theirs.nodes[_index(ended)].start(lambda line: None)
             eventually(lambda: group.writable not in (None, old), running.told(), 60)

@@ -13,7 +13,16 @@ use super::unit::{End, Found, Search};
 use crate::snapshot::DatabaseRole;
 
 const REQUEST_MAX: usize = 64 * 1024;
-const HELP: &str = "SHOW POOLS | CLIENTS | SERVERS | NODES | STATS | PLANS | VERSION";
+const SHOWN: [(&str, &str); 8] = [
+    ("SHOW POOLS", "connections of each login to each node, and who waits for one"),
+    ("SHOW CLIENTS", "sessions: where they are, and why one keeps its connection"),
+    ("SHOW SERVERS", "the nodes; also SHOW NODES"),
+    ("SHOW NODES", "the same"),
+    ("SHOW STATS", "counts since the start"),
+    ("SHOW PLANS", "where statements go, and why"),
+    ("SHOW VERSION", "of Trimaran"),
+    ("SHOW HELP", "this list"),
+];
 
 type Table = (&'static [&'static str], Vec<Vec<String>>);
 
@@ -65,9 +74,11 @@ fn answer(text: &str, group: &Group, out: &mut Vec<u8>) {
         ["show", "servers" | "nodes"] => nodes(group),
         ["show", "stats"] => stats(group),
         ["show", "plans"] => plans(group),
+        ["show", "help"] => (&["command", "what it shows"], help()),
         ["show", "version"] => (&["version"], vec![vec![format!("trimaran {}", env!("CARGO_PKG_VERSION"))]]),
         _ => {
-            return Report::error("42601", format!("unknown command; there are {HELP}")).write_error(out);
+            let known = SHOWN.map(|(command, _)| command).join(", ");
+            return Report::error("42601", format!("unknown command; there are {known}")).write_error(out);
         }
     };
     to_client::row_description(out, columns);
@@ -76,6 +87,10 @@ fn answer(text: &str, group: &Group, out: &mut Vec<u8>) {
         to_client::data_row(out, &values);
     }
     to_client::command_complete(out, "SHOW");
+}
+
+fn help() -> Vec<Vec<String>> {
+    SHOWN.iter().map(|(command, what)| vec![(*command).to_owned(), (*what).to_owned()]).collect()
 }
 
 /// One line for each login on each node.
