@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::sync::atomic::Ordering;
 
 use super::client::Client;
+use super::connection::CancelTarget;
 use super::flow::elapsed_ms;
 use super::group::Group;
 use super::protocol::fields;
@@ -16,8 +17,8 @@ const REQUEST_MAX: usize = 64 * 1024;
 const SHOWN: [(&str, &str); 8] = [
     ("SHOW POOLS", "connections of each login to each node, and who waits for one"),
     ("SHOW CLIENTS", "sessions: where they are, and why one keeps its connection"),
-    ("SHOW SERVERS", "the nodes; also SHOW NODES"),
-    ("SHOW NODES", "the same"),
+    ("SHOW SERVERS", "connections to the nodes, and whom each serves"),
+    ("SHOW NODES", "the nodes: role, position, lag"),
     ("SHOW STATS", "counts since the start"),
     ("SHOW PLANS", "where statements go, and why"),
     ("SHOW VERSION", "of Trimaran"),
@@ -71,7 +72,8 @@ fn answer(text: &str, group: &Group, out: &mut Vec<u8>) {
         [] => return to_client::empty_query_response(out),
         ["show", "pools"] => pools(group),
         ["show", "clients"] => clients(group),
-        ["show", "servers" | "nodes"] => nodes(group),
+        ["show", "servers"] => servers(group),
+        ["show", "nodes"] => nodes(group),
         ["show", "stats"] => stats(group),
         ["show", "plans"] => plans(group),
         ["show", "help"] => (&["command", "what it shows"], help()),
@@ -141,6 +143,32 @@ fn clients(group: &Group) -> Table {
         .collect();
     rows.sort();
     (&["pid", "user", "database", "addr", "state", "server", "requests", "connected_s", "kept_because"], rows)
+}
+
+/// One line for each connection to a node.
+fn servers(group: &Group) -> Table {
+    let seconds = |since_us| (elapsed_ms(since_us) / 1000).to_string();
+    let mut rows = Vec::new();
+    let mut row = |target: &CancelTarget, user: &str, database: &str, client: String, idle: String| {
+        let state = if client.is_empty() { "idle" } else { "active" };
+        let told = [&target.node.name, user, database, &target.process.to_string(), state, &client];
+        rows.push(told.into_iter().map(ToOwned::to_owned).chain([seconds(target.born_us), idle]).collect::<Vec<_>>());
+    };
+    for member in &group.view().members {
+        for pool in member.node.pools() {
+            let login = pool.login();
+            for (target, since_us) in pool.idle_connections() {
+                row(&target, &login.user, &login.database, String::new(), seconds(since_us));
+            }
+        }
+    }
+    for client in group.clients.all() {
+        if let Some(target) = client.serving() {
+            row(&target, &client.user, &client.database, client.process.to_string(), String::new());
+        }
+    }
+    rows.sort();
+    (&["node", "user", "database", "pid", "state", "client_pid", "connected_s", "idle_s"], rows)
 }
 
 fn nodes(group: &Group) -> Table {

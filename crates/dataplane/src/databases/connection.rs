@@ -38,7 +38,6 @@ pub struct Connection {
     pub target: Arc<CancelTarget>,
     /// Lives as long as the connection: see `CancelTarget::cut`.
     _handle: Option<Arc<Socket>>,
-    pub born_us: u64,
     pub idle_since_us: u64,
     /// The node's epoch when it was made: it is not used again when the node's role has changed since.
     pub epoch: u64,
@@ -54,6 +53,7 @@ pub struct CancelTarget {
     pub secret: Vec<u8>,
     /// That of the connection.
     pub epoch: u64,
+    pub born_us: u64,
     /// A request to cancel may be on its way to it.
     pub is_cancelled: AtomicBool,
     handle: Weak<Socket>,
@@ -92,11 +92,11 @@ impl Connection {
                 process,
                 secret,
                 epoch,
+                born_us: now_us,
                 is_cancelled: AtomicBool::new(false),
                 handle: weak,
             }),
             _handle: handle,
-            born_us: now_us,
             idle_since_us: now_us,
             epoch,
             generation: 0,

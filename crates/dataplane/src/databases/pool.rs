@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
 use super::backend::{self, ConnectFailure, Login};
-use super::connection::Connection;
+use super::connection::{CancelTarget, Connection};
 use super::node::Node;
 use crate::clock::now_us;
 use crate::metrics::shard;
@@ -64,7 +64,7 @@ const PASSED_MAX: u32 = 8;
 
 impl State {
     fn is_too_old(&self, connection: &Connection) -> bool {
-        self.now_us.saturating_sub(connection.born_us) >= self.lifetime_us
+        self.now_us.saturating_sub(connection.target.born_us) >= self.lifetime_us
     }
 
     /// Who is served next: the first in line, unless one of this thread is near behind it. A connection that changes threads
@@ -251,6 +251,12 @@ impl Pool {
         state.idle = idle;
         let closed = before - state.idle.len();
         state.open -= closed;
+    }
+
+    /// Connections that serve nobody now, each with since when, in microseconds.
+    pub fn idle_connections(&self) -> Vec<(Arc<CancelTarget>, u64)> {
+        let state = self.lock();
+        state.idle.iter().map(|connection| (Arc::clone(&connection.target), connection.idle_since_us)).collect()
     }
 
     pub fn usage(&self) -> Usage {
