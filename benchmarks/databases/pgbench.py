@@ -52,7 +52,7 @@ def main() -> int:
         with Nodes(directory / "nodes") as nodes:
             print("\n".join(_header(options)), flush=True)
             with _all(options.contenders, nodes, directory) as all_running:
-                for script in options.scripts:
+                for script in [] if options.only_rate else options.scripts:
                     for protocol in options.protocols:
                         print("\n" + "\n".join(_table(script, protocol, all_running, options)), flush=True)
                 for protocol in options.protocols if options.rate else []:
@@ -85,6 +85,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=2, help="per contender and round")
     parser.add_argument("--rate", type=int, help=f"transactions a second of the last tables: {RATE}; 0 leaves them out")
+    parser.add_argument("--only-rate", action="store_true", help="only the tables at one rate")
     parser.add_argument("--no-rest", action="store_true", help="without what idle connections and an idle gateway cost")
     parser.add_argument("--quick", action="store_true", help="select-only with 16 clients, about a minute")
     options = parser.parse_args()

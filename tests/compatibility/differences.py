@@ -10,7 +10,7 @@ from typing import Final
 _ENDED = "ends a server connection (by the number the client was told, or its own): the client's session outlives it"
 _NUMBER = "compares the number the client was told with the server's process: it is the gateway's, for cancelling"
 _STATEMENTS = "counts pg_prepared_statements: a server connection has what all sessions prepared on it"
-_ROLES = "logs in as a role made by SQL: the gateway's configuration says who may log in"
+_ROLES = "logs in as a role just made by SQL: the gateway takes new ones over every two seconds (and not at all in this harness)"
 
 EXPLAINED: Final[tuple[tuple[str, str, str], ...]] = (
     ("psycopg", r"pq/test_pgconn\.py::test_reset(_async)?$", _ENDED),

@@ -176,6 +176,31 @@ def test_psql_comes_to_the_gateway_a_node_and_the_console(skyways: Running) -> N
     assert "there is no node main-9" in skyways.tell("db", "dsn", "--node", "main-9").stderr
 
 
+def test_roles_and_passwords_that_are_made_by_sql_work_through_the_gateway(skyways: Running) -> None:
+    dsn = urllib.parse.urlsplit(skyways.tell("db", "dsn").stdout.strip())
+    secrets = json.loads((skyways.state / "databases" / "main" / "secrets.json").read_text())
+
+    def log_in(user: str, password: str) -> psycopg.Connection[Any]:
+        place = {"host": dsn.hostname, "port": dsn.port, "dbname": dsn.path[1:]}
+        return psycopg.connect(user=user, password=password, autocommit=True, **place)
+
+    def may_log_in(password: str) -> bool:
+        try:
+            log_in("newcomer", password).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    with log_in("trimaran", secrets["superuser"]) as superuser:
+        superuser.execute("CREATE ROLE newcomer LOGIN PASSWORD 'first'")
+        eventually(lambda: may_log_in("first"), "the new role gets in")
+        superuser.execute("ALTER ROLE newcomer PASSWORD 'second'")
+        eventually(lambda: may_log_in("second"), "its new password works")
+        assert not may_log_in("first")
+        superuser.execute("DROP ROLE newcomer")
+        eventually(lambda: not may_log_in("second"), "it is gone")
+
+
 def test_a_primary_that_is_killed_is_replaced_and_comes_back(skyways: Running) -> None:
     def nodes() -> dict[str, dict[str, Any]]:
         return {node["name"]: node for node in skyways.status()["databases"][0]["nodes"]}

@@ -11,11 +11,15 @@ from trimaran._core import DataPlane
 from trimaran.databases.planning import answer
 from trimaran.databases.postgres import EmbeddedNode
 
-from tests.databases.gateway.raw import SYNC, bind, errors, execute, parse, query, rows, session
+from tests.databases.gateway.raw import SYNC, Message, bind, errors, execute, message, parse, query, rows, session, text
 from tests.support.gateways import Gateway, start_gateway
 from tests.support.snapshots import pool, server, snapshot
 
 MOST = 65_536
+
+
+def tags(messages: list[Message]) -> str:
+    return b"".join(tag for tag, _ in messages).decode()
 
 
 def test_a_message_of_nearly_the_limit_may_come_behind_others(primary: EmbeddedNode) -> None:
@@ -55,6 +59,48 @@ def test_clients_of_the_console_count(primary: EmbeddedNode) -> None:
     finally:
         for connection in opened:
             connection.close()
+        gateway.stop()
+
+
+def test_names_are_given_and_taken_back_without_a_connection(primary: EmbeddedNode) -> None:
+    """The only one is taken; what others have prepared needs none, and what nobody has waits for it."""
+    gateway = start_gateway(primary, connections_max=1, checkout_timeout_ms=200)
+    close = message(b"C", b"S" + text("mine"))
+    try:
+        with session(gateway.dsn) as other, session(gateway.dsn) as raw:
+            other.send(parse("theirs", "SELECT $1::int + 1") + SYNC)
+            assert tags(other.until_ready()) == "1Z"
+            other.ask("BEGIN")
+            raw.send(parse("mine", "SELECT $1::int + 1") + SYNC + close + SYNC + SYNC)
+            assert tags(raw.until_ready() + raw.until_ready() + raw.until_ready()) == "1Z3ZZ"
+            raw.send(parse("mine", "SELECT $1::int + 1") + parse("mine", "SELECT $1::int + 1") + SYNC)
+            assert errors(raw.until_ready()) == ["53300"], "an error is the server's to undo"
+            raw.send(parse("new", "SELECT $1::int + 2") + SYNC)
+            assert errors(raw.until_ready()) == ["53300"]
+            raw.send(parse("mine", "SELECT $1::int + 1") + SYNC)
+            assert tags(raw.until_ready()) == "1Z"
+            other.ask("COMMIT")
+            raw.send(bind("", "mine", b"41") + execute() + SYNC)
+            assert rows(raw.until_ready()) == [("42",)]
+            raw.send(bind("", "new", b"41") + execute() + SYNC)
+            assert errors(raw.until_ready()) == ["26000"]
+    finally:
+        gateway.stop()
+
+
+def test_a_name_for_what_is_no_more_is_refused_when_it_is_used(primary: EmbeddedNode) -> None:
+    gateway = start_gateway(primary)
+    try:
+        with session(gateway.dsn) as raw, psycopg.connect(gateway.direct, autocommit=True) as past:
+            raw.ask("CREATE TABLE fleeting (x int)")
+            raw.send(parse("first", "SELECT x FROM fleeting") + SYNC)
+            assert tags(raw.until_ready()) == "1Z"
+            past.execute("DROP TABLE fleeting")
+            raw.send(parse("second", "SELECT x FROM fleeting") + SYNC)
+            assert tags(raw.until_ready()) == "1Z"
+            raw.send(bind("", "second") + execute() + SYNC)
+            assert errors(raw.until_ready()) == ["42P01"]
+    finally:
         gateway.stop()
 
 

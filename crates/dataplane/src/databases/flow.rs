@@ -164,7 +164,8 @@ async fn carry(client: &mut Client, session: &mut Session, group: &Group, unit: 
         session.untold = false;
         return reject(client, session, unit, &report).await;
     }
-    if let Some(answer) = answered_here(session, &survey) {
+    let answer = if unit.end == End::Sync { session.names_alone(&survey) } else { answered_here(session, &survey) };
+    if let Some(answer) = answer {
         return send(client, &answer).await;
     }
     let view = group.view().clone();

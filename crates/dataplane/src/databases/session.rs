@@ -15,10 +15,12 @@ use super::group::Group;
 use super::node::Node;
 use super::plan::{Access, Effect, Scope};
 use super::pool::{Guard, Pool};
+use super::protocol::messages::to_client::{self, TransactionStatus};
+use super::protocol::tag::to_server as tag;
 use super::route::{Role, Situation};
 use super::settings::{SETTINGS_MAX, Settings};
 use super::statement::{Meaning, Statement};
-use super::survey::{Change, Survey};
+use super::survey::{Change, Step, Survey};
 use crate::clock::now_us;
 
 /// What a status byte says.
@@ -67,6 +69,8 @@ pub struct Session {
     pub role: Role,
     /// What the settings of a mark mean for routes.
     situation: Option<(u64, Situation)>,
+    /// Hash of its database's name; not zero.
+    database: u64,
     /// Where it has borrowed lately, by the node's address, which is another's only when the pool is gone.
     pools: Vec<(usize, Weak<Pool>)>,
 }
@@ -74,6 +78,7 @@ pub struct Session {
 impl Session {
     pub fn new(client: Arc<ClientEntry>, presence: Presence, login: Arc<Login>, base: Settings) -> Self {
         let pins = base.get("client_encoding").filter(|statement| !reads_like_ascii(statement));
+        let database = BuildHasherDefault::<DefaultHasher>::default().hash_one(&login.database) | 1;
         let pins = pins.map(|_| ENCODING.to_owned()).into_iter().collect();
         Self {
             client,
@@ -98,6 +103,7 @@ impl Session {
             guard: None,
             role: Role::Primary,
             situation: None,
+            database,
             pools: Vec::new(),
         }
     }
@@ -193,11 +199,33 @@ impl Session {
         }
     }
 
+    /// The answer to a batch that only gives and takes back names, where no server has to be asked: the session has none,
+    /// and what is prepared has been prepared by others.
+    pub fn names_alone(&mut self, survey: &Survey<'_>) -> Option<Vec<u8>> {
+        if self.guard.is_some() || self.in_batch || self.lost || self.status != IDLE || survey.executes {
+            return None;
+        }
+        let mut answer = Vec::new();
+        for step in &survey.steps {
+            match step {
+                Step::Ready(ready) => answer.extend_from_slice(ready),
+                Step::Parse(_, statement) if statement.is_proven(self.database) => {
+                    to_client::parse_complete(&mut answer);
+                }
+                Step::Forward(tag::SYNC, _) => to_client::ready_for_query(&mut answer, TransactionStatus::Idle),
+                _ => return None,
+            }
+        }
+        self.take_names(survey, &Expectations::default());
+        Some(answer)
+    }
+
     fn take_names(&mut self, survey: &Survey<'_>, expect: &Expectations) {
         self.skipping = expect.skipping;
         for (_, change) in survey.changes.iter().filter(|(parses, _)| !expect.failed || *parses <= expect.parsed) {
             match change {
                 Change::Define(name, statement) => {
+                    statement.prove(self.database);
                     self.statements.insert(name.clone(), Arc::clone(statement));
                 }
                 Change::Forget(name) => {

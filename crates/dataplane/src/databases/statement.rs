@@ -18,9 +18,23 @@ pub struct Statement {
     pub types: Arc<[u8]>,
     pub entry: Arc<Entry>,
     name: OnceLock<Box<str>>,
+    /// Hash of the database where a server has taken it last; zero where none has.
+    proven: AtomicU64,
 }
 
 impl Statement {
+    /// A server of this database (its hash) has prepared it.
+    pub fn prove(&self, database: u64) {
+        if self.proven.load(Ordering::Relaxed) != database {
+            self.proven.store(database, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether one did: then others will.
+    pub fn is_proven(&self, database: u64) -> bool {
+        self.proven.load(Ordering::Relaxed) == database
+    }
+
     /// What it is called on servers. Made when it is first asked for: unnamed statements never need it.
     pub fn name(&self) -> &str {
         self.name.get_or_init(|| format!("{NAME}{}", self.id).into())
@@ -84,15 +98,18 @@ impl Statements {
     /// A statement without a name, which is nobody else's.
     pub fn make(&self, text: &[u8], types: &[u8], entry: &Arc<Entry>) -> Statement {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        Statement { id, text: text.into(), types: types.into(), entry: Arc::clone(entry), name: OnceLock::new() }
+        Self::unproven(id, text.into(), types.into(), Arc::clone(entry))
     }
 
     /// The same for the text and types of another. It is another statement all the same: what a connection holds under the
     /// old one may mean something else by now.
     pub fn make_again(&self, other: &Statement) -> Statement {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let (text, types, entry) = (Arc::clone(&other.text), Arc::clone(&other.types), Arc::clone(&other.entry));
-        Statement { id, text, types, entry, name: OnceLock::new() }
+        Self::unproven(id, Arc::clone(&other.text), Arc::clone(&other.types), Arc::clone(&other.entry))
+    }
+
+    const fn unproven(id: u64, text: Arc<[u8]>, types: Arc<[u8]>, entry: Arc<Entry>) -> Statement {
+        Statement { id, text, types, entry, name: OnceLock::new(), proven: AtomicU64::new(0) }
     }
 }
 
