@@ -29,8 +29,10 @@ class Control(Protocol):
     def plans(self, database: str) -> list[PlanFacts]:
         """What the gateway of a database knows of statements, the most executed first. The empty name means the only one."""
 
-    def dsn(self, database: str, node: str) -> str:
-        """The app's address of a database, or of one node past the gateway, with its password. Empty names: the only one."""
+    def dsn(self, database: str, node: str, *, console: bool) -> str:
+        """The app's address of a database, of one node past the gateway, or of the gateway's console, with its password.
+
+        Empty names mean the only database, and no node."""
 
     def reload(self) -> str:
         """Reads the configuration again and replaces every server by a new one. Returns when traffic has moved over."""

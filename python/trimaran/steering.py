@@ -55,8 +55,8 @@ class Steering:
     def plans(self, database: str) -> list[PlanFacts]:
         return self._ask(lambda: self._databases().plans(database))
 
-    def dsn(self, database: str, node: str) -> str:
-        return self._ask(lambda: self._databases().dsn(database, node))
+    def dsn(self, database: str, node: str, *, console: bool) -> str:
+        return self._ask(lambda: self._databases().dsn(database, node, console=console))
 
     def _databases(self) -> DatabaseService:
         return self._supervisor.database_service()

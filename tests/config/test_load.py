@@ -117,6 +117,10 @@ def test_the_environment_reaches_into_named_tables_that_the_file_has(tmp_path: P
     assert databases["main"].nodes == ("postgresql://a@b/c", "postgresql://a@d/c")
     assert databases["main"].replicas == 1
     assert (databases["side-tables"].reads.wait_ms, databases["side-tables"].reads.split) == (7, False)
+    twins = "app = 'a:b'\n[pools.a-b]\napp = 'a:b'\n[pools.a_b]\napp = 'a:b'"
+    assert set(_load(tmp_path, twins, {}).config.pools) == {"a-b", "a_b"}
+    with pytest.raises(ConfigError, match=r"TRIMARAN_POOLS_A_B_THREADS.*pools\.a-b\.threads is another"):
+        _load(tmp_path, twins, {"TRIMARAN_POOLS_A_B_THREADS": "3"})
     with pytest.raises(ConfigError, match=r"TRIMARAN_DATABASES_MAIN_BIND.*databases\.main\.bind"):
         _load(tmp_path, text, {"TRIMARAN_DATABASES_MAIN_BIND": "here"})
 

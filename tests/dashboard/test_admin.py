@@ -216,7 +216,7 @@ def guarded(trimaran: Trimaran) -> Iterator[int]:
         def add_replica(self, database: str) -> str:
             raise TrimaranError("not here")
 
-        def dsn(self, database: str, node: str) -> str:
+        def dsn(self, database: str, node: str, *, console: bool) -> str:
             raise TrimaranError("not here")
 
         def remove_replica(self, node: str) -> str:

@@ -55,6 +55,7 @@ class Checker:
     ) -> None:
         """`row_bytes` of noise are in each row: to have more WAL than fits anywhere on the way."""
         self._connect = connect
+        self._after = ""
         self._row_bytes = row_bytes
         kinds: list[tuple[Kind, Callable[[int, psycopg.Connection[Any]], None]]] = [
             *[("write", self._write)] * writers,
@@ -80,6 +81,9 @@ class Checker:
     def __enter__(self) -> Checker:
         with self._connect() as connection:
             connection.execute(_TABLES)
+            position = connection.execute("SHOW trimaran.position").fetchone()
+        assert position is not None
+        self._after = str(position[0])
         for thread in self._threads:
             thread.start()
         self.more(50)
@@ -134,6 +138,8 @@ class Checker:
     def _run(self, number: int, kind: Kind, step: Callable[[int, psycopg.Connection[Any]], None]) -> None:
         try:
             with self._connect() as connection:
+                # The tables are another session's work, which replicas may not have yet.
+                connection.execute(f"SET trimaran.after = '{self._after}'")
                 while not self._over.is_set() and not connection.closed:
                     step(number, connection)
         except Exception as error:  # A client that dies without a word would make the check pass.

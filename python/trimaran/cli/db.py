@@ -8,16 +8,13 @@ import os
 import shutil
 import sys
 from typing import Any
-from urllib.parse import unquote, urlencode, urlsplit
+from urllib.parse import urlencode
 
 from trimaran.errors import DatabaseError, TrimaranError
 
 from .arguments import Commands, add_file, loaded
 from .running import Running
 from .status import nodes, table
-
-_CONSOLE = "trimaran"
-"""The database that every gateway has besides those of its nodes."""
 
 
 def register(commands: Commands) -> None:
@@ -173,9 +170,8 @@ def _explain(options: argparse.Namespace) -> int:
 
 
 def _address(options: argparse.Namespace) -> str:
-    query = urlencode({"database": options.database, "node": options.node})
-    dsn: str = Running(loaded(options)).get(f"/api/dsn?{query}")["dsn"]
-    return urlsplit(dsn)._replace(path=f"/{_CONSOLE}").geturl() if options.console else dsn
+    asked = {"database": options.database, "node": options.node, "console": "yes" if options.console else ""}
+    return str(Running(loaded(options)).get(f"/api/dsn?{urlencode(asked)}")["dsn"])
 
 
 def _dsn(options: argparse.Namespace) -> int:
@@ -184,13 +180,16 @@ def _dsn(options: argparse.Namespace) -> int:
 
 
 def _psql(options: argparse.Namespace) -> int:
-    place = urlsplit(_address(options))
-    # Not in the arguments, which every user of the machine can see.
-    environ = {**os.environ, "PGPASSWORD": unquote(place.password or "")}
-    shown = place._replace(netloc=f"{place.username}@{place.netloc.rpartition('@')[2]}").geturl()
+    from psycopg import conninfo
+
+    place = conninfo.conninfo_to_dict(_address(options))
+    environ = dict(os.environ)
+    if password := place.pop("password", None):
+        # Not in the arguments, which every user of the machine can see.
+        environ["PGPASSWORD"] = str(password)
     program = _psql_program()
     sys.stdout.flush()
-    os.execve(program, [program, shown, *options.arguments], environ)
+    os.execve(program, [program, conninfo.make_conninfo("", **place), *options.arguments], environ)
 
 
 def _psql_program() -> str:

@@ -168,7 +168,14 @@ def _from_environment(environ: Mapping[str, str], config: Config) -> list[tuple[
 
     Those inside a named table are among them where the file has the table: `TRIMARAN_DATABASES_MAIN_NODES`.
     """
-    names = {PREFIX + _as_variable(dotted): dotted for dotted in [*_names_in_tables(config), *dotted_names(Config)]}
+    names: dict[str, str] = {}
+    for dotted in [*_names_in_tables(config), *dotted_names(Config)]:
+        variable = PREFIX + _as_variable(dotted)
+        other = names.setdefault(variable, dotted)
+        if other != dotted and variable in environ:
+            raise ConfigError(
+                f"environment variable {variable}", dotted, environ[variable], f"one setting; {other} is another"
+            )
     return [(variable, names[variable], value) for variable, value in environ.items() if variable in names]
 
 
@@ -181,7 +188,7 @@ def _names_in_tables(config: Config) -> list[str]:
     found: list[str] = []
     for key, (kind, _) in declarations(Config).items():
         if _is_mapping_of_tables(kind):
-            for name in getattr(config, key):
+            for name in (name for name in getattr(config, key) if "." not in name):
                 found += dotted_names(cast(type, get_args(kind)[1]), f"{key}.{name}.")
     return found
 

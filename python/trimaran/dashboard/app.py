@@ -48,7 +48,8 @@ def steering(control: Control) -> ASGIApp:
 
     async def dsn(request: Request) -> Response:
         asked = request.query_params
-        return JSONResponse({"dsn": await _ask(partial(control.dsn, asked.get("database", ""), asked.get("node", "")))})
+        database, node, console = (asked.get(name, "") for name in ("database", "node", "console"))
+        return JSONResponse({"dsn": await _ask(partial(control.dsn, database, node, console=bool(console)))})
 
     commands = [
         Route("/api/dsn", dsn),

@@ -23,6 +23,8 @@ from trimaran.snapshot import listener
 from .group import DatabaseGroup, Member
 from .replication.nodes import Credentials
 
+CONSOLE = "trimaran"
+"""The database that every gateway has besides those of its nodes."""
 REFRESH_S = 2.0
 """Time between two looks at the roles."""
 _MONITOR_INTERVAL_MS = 100
@@ -59,13 +61,13 @@ class DatabaseGateway:
     def settings(self) -> Database:
         return self.group.settings
 
-    def dsn(self) -> str:
-        """The address that the app gets."""
+    def dsn(self, database: str | None = None) -> str:
+        """The address that the app gets, or the same for another database."""
         login, bind = self.group.credentials, self.settings.bind
         name, password = quote(login.app_user, safe=""), quote(login.app_password, safe="")
         host = "127.0.0.1" if bind.host in ("", "0.0.0.0", "::", "localhost") else bind.host
         host = f"[{host}]" if ":" in host else host
-        return f"postgresql://{name}:{password}@{host}:{bind.port}/{quote(login.database, safe='')}"
+        return f"postgresql://{name}:{password}@{host}:{bind.port}/{quote(database or login.database, safe='')}"
 
     async def refresh_users(self) -> bool:
         """Reads the roles from the primary; whether they have changed. One that does not answer changes nothing."""

@@ -17,7 +17,7 @@ from trimaran.config.model import Database
 from trimaran.errors import TrimaranError
 from trimaran.journal import Journal
 
-from .gateway import REFRESH_S, DatabaseGateway
+from .gateway import CONSOLE, REFRESH_S, DatabaseGateway
 from .group import DatabaseGroup
 from .planning import Planning
 
@@ -123,10 +123,11 @@ class DatabaseService:
             raise TrimaranError(f"the database {name} has no gateway (gateway = false)")
         return facts.parse_plans(told)
 
-    def dsn(self, database: str, node: str) -> str:
-        """The address that the app has of a database, or its address of one node, past the gateway. It has a password.
+    def dsn(self, database: str, node: str, *, console: bool = False) -> str:
+        """The address that the app has of a database, or its address of one node, past the gateway, or of the console.
 
-        The empty name of a database means the only one. A node says by itself which database it is of.
+        The empty name of a database means the only one. A node says by itself which database it is of. The address has
+        the password.
         """
         if node:
             group = self._of_node(node)
@@ -135,7 +136,9 @@ class DatabaseService:
             return next(member.dsn for member in group.members() if member.name == node)
         group = self._group(database)
         gateway = self._gateways.get(group.name)
-        return gateway.dsn() if gateway else group.dsn
+        if console and gateway is None:
+            raise TrimaranError(f"the database {group.name} has no gateway (gateway = false), so no console")
+        return gateway.dsn(CONSOLE if console else None) if gateway else group.dsn
 
     def _group(self, name: str) -> DatabaseGroup:
         if not name and len(self.groups) == 1:

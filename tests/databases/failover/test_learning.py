@@ -132,6 +132,21 @@ def test_what_is_bound_before_a_flush_and_run_behind_it(running: Cluster) -> Non
     assert plan_of(running, "noted_behind_a_flush").executions == 1
 
 
+def test_a_write_behind_a_read_whose_answer_was_asked_for(running: Cluster, connection: psycopg.Connection) -> None:
+    """The batch goes on where it began, so it does not begin on a replica."""
+    connection.execute("CREATE TABLE behind (x int)")
+    until_replicas_may_serve(running, connection)
+    with connection.pipeline():
+        assert connection.execute("SELECT count(*) FROM t WHERE x > %s", (0,)).fetchone() == (100,)
+        connection.execute("INSERT INTO behind VALUES (%s)", (1,))
+    assert connection.execute("SELECT count(*) FROM behind").fetchone() == (1,)
+    with session(running.dsn) as client:
+        client.send(parse("", "SELECT count(*) FROM t") + bind("", "") + execute() + FLUSH)
+        assert [client.receive()[0] for _ in range(4)] == [b"1", b"2", b"D", b"C"]
+        client.send(parse("", "INSERT INTO behind VALUES (2)") + bind("", "") + execute() + SYNC)
+        assert [tag for tag, _ in client.until_ready()] == [b"1", b"2", b"C", b"Z"]
+
+
 def test_what_is_refused_too_late_to_be_repeated_is_known_the_next_time(
     running: Cluster, connection: psycopg.Connection
 ) -> None:

@@ -11,6 +11,7 @@ from psycopg.rows import dict_row
 from trimaran.databases.postgres import EmbeddedNode
 
 from tests.support.gateways import start_gateway
+from tests.support.waiting import eventually
 
 Console = psycopg.Connection[dict[str, Any]]
 
@@ -42,10 +43,18 @@ def test_a_connection_is_idle_or_serves_somebody(dsn: str, console: Console) -> 
         [seen] = [row for row in ask(console, "CLIENTS") if row["pid"] == str(client.info.backend_pid)]
         assert (seen["state"], seen["server"]) == ("in transaction", f"{server['node']} pid {pid[0]}")
         client.rollback()
-        [server] = [row for row in ask(console, "SERVERS") if row["pid"] == str(pid[0])]
-        assert (server["state"], server["client_pid"]) == ("idle", "")
-        [seen] = [row for row in ask(console, "CLIENTS") if row["pid"] == str(client.info.backend_pid)]
-        assert (seen["state"], seen["server"]) == ("idle", "")
+
+        def serves_nobody() -> bool:
+            """A moment after the client has its answer."""
+            servers = [row for row in ask(console, "SERVERS") if row["pid"] == str(pid[0])]
+            clients = [row for row in ask(console, "CLIENTS") if row["pid"] == str(client.info.backend_pid)]
+            found = [
+                (row["state"], row[of])
+                for row, of in [*((s, "client_pid") for s in servers), *((c, "server") for c in clients)]
+            ]
+            return found == [("idle", ""), ("idle", "")]
+
+        eventually(serves_nobody, "the connection is given back")
         idle = sum(int(row["sv_idle"]) for row in ask(console, "POOLS"))
         assert idle == len(ask(console, "SERVERS"))
 

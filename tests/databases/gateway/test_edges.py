@@ -11,7 +11,20 @@ from trimaran._core import DataPlane
 from trimaran.databases.planning import answer
 from trimaran.databases.postgres import EmbeddedNode
 
-from tests.databases.gateway.raw import SYNC, Message, bind, errors, execute, message, parse, query, rows, session, text
+from tests.databases.gateway.raw import (
+    SYNC,
+    Message,
+    Raw,
+    bind,
+    errors,
+    execute,
+    message,
+    parse,
+    query,
+    rows,
+    session,
+    text,
+)
 from tests.support.gateways import Gateway, start_gateway
 from tests.support.snapshots import pool, server, snapshot
 
@@ -84,6 +97,60 @@ def test_names_are_given_and_taken_back_without_a_connection(primary: EmbeddedNo
             assert rows(raw.until_ready()) == [("42",)]
             raw.send(bind("", "new", b"41") + execute() + SYNC)
             assert errors(raw.until_ready()) == ["26000"]
+    finally:
+        gateway.stop()
+
+
+LITERAL = "SELECT extract(epoch FROM '2024-01-01 00:00'::timestamptz)::bigint"
+HOUR = 3600
+NEW_YEAR = 1_704_067_200
+"""In UTC."""
+
+
+def seconds(raw: Raw, name: str) -> int:
+    raw.send(bind("", name) + execute() + SYNC)
+    [(value,)] = rows(raw.until_ready())
+    return int(value or 0)
+
+
+def test_literals_are_read_with_the_settings_of_their_own_session(primary: EmbeddedNode) -> None:
+    """All by one connection, which keeps what it made of a literal when the statement was prepared."""
+    gateway = start_gateway(primary, connections_max=1)
+    try:
+        with session(gateway.dsn, TimeZone="UTC") as first, session(gateway.dsn) as second:
+            second.ask("SET TimeZone = 'Asia/Tokyo'")
+            for raw in (first, second):
+                raw.send(parse("s", LITERAL) + SYNC)
+                assert tags(raw.until_ready()) == "1Z"
+            for _ in range(2):
+                assert seconds(first, "s") == NEW_YEAR
+                assert seconds(second, "s") == NEW_YEAR - 9 * HOUR
+            with session(gateway.dsn, TimeZone="UTC") as third:
+                third.ask("BEGIN")
+                third.ask("SET LOCAL TimeZone = 'America/New_York'")
+                third.send(parse("local", LITERAL) + SYNC)
+                third.until_ready()
+                assert seconds(third, "local") == NEW_YEAR + 5 * HOUR
+                third.ask("COMMIT")
+                third.ask("SET TimeZone = 'Asia/Seoul'")
+                third.send(parse("batch", "SET TimeZone = 'UTC'") + bind("", "batch") + execute())
+                third.send(parse("late", LITERAL) + bind("", "late") + execute() + SYNC)
+                assert rows(third.until_ready()) == [(str(NEW_YEAR),)]
+            with session(gateway.dsn) as korean:
+                korean.ask("SET TimeZone = 'Asia/Seoul'")
+                korean.send(parse("s", LITERAL) + SYNC)
+                korean.until_ready()
+                assert seconds(korean, "s") == NEW_YEAR - 9 * HOUR
+            assert seconds(first, "s") == NEW_YEAR
+            assert seconds(second, "s") == NEW_YEAR - 9 * HOUR
+            with session(gateway.dsn, TimeZone="UTC") as fourth:
+                fourth.send(parse("s", LITERAL) + SYNC)
+                fourth.until_ready()
+                assert seconds(fourth, "s") == NEW_YEAR
+                fourth.ask("SET TimeZone = 'America/New_York'")
+                fourth.ask("DISCARD PLANS")
+                seconds(fourth, "s")
+            assert seconds(first, "s") == NEW_YEAR
     finally:
         gateway.stop()
 

@@ -149,6 +149,7 @@ async fn carry(client: &mut Client, session: &mut Session, group: &Group, unit: 
         // There is nobody who would have to be asked.
         return synchronised(client, session).await;
     }
+    session.renew_names(group);
     let mut survey = match Survey::of(bytes, unit, session, group) {
         _ if session.skipping => Survey::default(),
         Ok(survey) => survey,
@@ -383,7 +384,7 @@ fn decide(session: &mut Session, survey: &Survey<'_>, unit: Unit, split: bool) -
         return session.role;
     }
     let goes_on = matches!(unit.end, End::Flush { .. });
-    let situation = Situation { goes_on, ..session.situation(split) };
+    let situation = Situation { goes_on, runs: survey.executes, ..session.situation(split) };
     let plans = survey.entries.iter().filter_map(|entry| Some((entry.plan()?, entry.was_learnt())));
     route::decide(plans, situation).role
 }

@@ -23,8 +23,10 @@ pub struct Situation {
     pub reads_only: bool,
     /// A setting of the session makes it unsafe to read its statements as the planner did.
     pub unusual: bool,
-    /// The batch goes on behind the unit: what is bound in it may be run there, where it cannot be repeated elsewhere.
+    /// The batch goes on behind the unit, where nothing of it can be repeated elsewhere.
     pub goes_on: bool,
+    /// Something of the unit is run, not only prepared or described.
+    pub runs: bool,
 }
 
 const ASKED: &str = "the statement asks for a replica";
@@ -44,7 +46,10 @@ pub fn decide<'p>(plans: impl Iterator<Item = (&'p Plan, bool)>, situation: Situ
         return primary("settings of the session change how SQL is read");
     }
     let (mut found, mut count, mut may_write) = (None, 0, false);
+    let mut stays_read_only = None;
     for (plan, learnt) in plans {
+        let opens = stays_read_only.unwrap_or(begins(plan) == Some(Some(true)));
+        stays_read_only = Some(opens && !ends(plan));
         count += plan.statements.max(1);
         may_write |= plan.may_write;
         let route = match plan.hint.as_deref() {
@@ -61,11 +66,20 @@ pub fn decide<'p>(plans: impl Iterator<Item = (&'p Plan, bool)>, situation: Situ
         };
         found = Some(route);
     }
-    if may_write && (count > 1 || situation.goes_on) && found.is_some_and(|route| route.reason != ASKED) {
+    let asked = found.is_some_and(|route| route.reason == ASKED);
+    if situation.goes_on && (situation.runs || may_write) && !asked && !stays_read_only.unwrap_or(false) {
+        // Whatever comes behind it goes where it went, and a replica would refuse a write there.
+        return primary("the batch goes on, and may write");
+    }
+    if may_write && count > 1 && !asked {
         // A replica could refuse it only after answers to what came before were passed on.
-        return primary("one of several messages may write");
+        return primary("one of several statements may write");
     }
     found.unwrap_or(primary("nothing says where"))
+}
+
+fn ends(plan: &Plan) -> bool {
+    plan.effects.iter().any(|effect| matches!(effect, Effect::Commit { .. } | Effect::Rollback {}))
 }
 
 /// Whether it begins a transaction, and whether that says to be read only.
@@ -81,7 +95,7 @@ fn begins(plan: &Plan) -> Option<Option<bool>> {
 mod tests {
     use super::*;
 
-    const USUAL: Situation = Situation { split: true, reads_only: false, unusual: false, goes_on: false };
+    const USUAL: Situation = Situation { split: true, reads_only: false, unusual: false, goes_on: false, runs: true };
 
     fn plan(access: Access, effects: Vec<Effect>, hint: Option<&str>) -> Plan {
         Plan { access, effects, hint: hint.map(str::to_owned), may_write: false, ..Plan::doubtful("test") }
@@ -122,9 +136,23 @@ mod tests {
         assert_eq!(role(&[known.clone(), known.clone()], USUAL), Role::Replica);
         assert_eq!(role(&[known.clone(), unknown.clone()], USUAL), Role::Primary);
         assert_eq!(role(&[Plan { statements: 2, ..unknown.clone() }], USUAL), Role::Primary);
-        assert_eq!(role(std::slice::from_ref(&unknown), Situation { goes_on: true, ..USUAL }), Role::Primary);
-        assert_eq!(role(std::slice::from_ref(&known), Situation { goes_on: true, ..USUAL }), Role::Replica);
         assert_eq!(role(&[known, Plan { hint: Some("replica".into()), ..unknown }], USUAL), Role::Replica);
+    }
+
+    #[test]
+    fn what_goes_on_may_write_later() {
+        let known = plan(Access::Read, vec![], None);
+        let unknown = Plan { may_write: true, ..known.clone() };
+        let goes_on = Situation { goes_on: true, ..USUAL };
+        let only_prepares = Situation { runs: false, ..goes_on };
+        assert_eq!(role(std::slice::from_ref(&known), goes_on), Role::Primary);
+        assert_eq!(role(std::slice::from_ref(&known), only_prepares), Role::Replica);
+        assert_eq!(role(std::slice::from_ref(&unknown), only_prepares), Role::Primary);
+        assert_eq!(role(&[Plan { hint: Some("replica".into()), ..known.clone() }], goes_on), Role::Replica);
+        let begin = plan(Access::Write, vec![Effect::Begin { read_only: Some(true) }], None);
+        assert_eq!(role(&[begin.clone(), known.clone()], goes_on), Role::Replica);
+        let commit = plan(Access::Read, vec![Effect::Commit { chain: false }], None);
+        assert_eq!(role(&[begin, commit, known], goes_on), Role::Primary);
     }
 
     #[test]

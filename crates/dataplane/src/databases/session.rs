@@ -2,7 +2,7 @@
 //! has written.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hash};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
@@ -22,6 +22,34 @@ use super::settings::{SETTINGS_MAX, Settings};
 use super::statement::{Meaning, Statement};
 use super::survey::{Change, Step, Survey};
 use crate::clock::now_us;
+
+/// Settings that say what a statement's names and literals mean. PostgreSQL reads literals when a statement is prepared, and
+/// not again.
+const READING: [&str; 14] = [
+    "array_nulls",
+    "backslash_quote",
+    "client_encoding",
+    "datestyle",
+    "intervalstyle",
+    "lc_monetary",
+    "role",
+    "search_path",
+    "session_authorization",
+    "standard_conforming_strings",
+    "timezone",
+    "timezone_abbreviations",
+    "transform_null_equals",
+    "xmloption",
+];
+
+/// What a version of a session's settings makes of that.
+#[derive(Debug, Default)]
+struct Reading {
+    mark: Option<u64>,
+    /// Hash of these settings; zero where the session has set none.
+    names: u64,
+    is_local: bool,
+}
 
 /// What a status byte says.
 pub const IDLE: u8 = b'I';
@@ -69,8 +97,12 @@ pub struct Session {
     pub role: Role,
     /// What the settings of a mark mean for routes.
     situation: Option<(u64, Situation)>,
-    /// Hash of its database's name; not zero.
-    database: u64,
+    /// Hash of its login's database and user; not zero.
+    whose: u64,
+    /// What its settings make of names and literals.
+    reading: Reading,
+    /// The transaction has settings of its own among those.
+    reads_locally: bool,
     /// Where it has borrowed lately, by the node's address, which is another's only when the pool is gone.
     pools: Vec<(usize, Weak<Pool>)>,
 }
@@ -78,7 +110,7 @@ pub struct Session {
 impl Session {
     pub fn new(client: Arc<ClientEntry>, presence: Presence, login: Arc<Login>, base: Settings) -> Self {
         let pins = base.get("client_encoding").filter(|statement| !reads_like_ascii(statement));
-        let database = BuildHasherDefault::<DefaultHasher>::default().hash_one(&login.database) | 1;
+        let whose = hash((&login.database, &login.user)) | 1;
         let pins = pins.map(|_| ENCODING.to_owned()).into_iter().collect();
         Self {
             client,
@@ -103,7 +135,9 @@ impl Session {
             guard: None,
             role: Role::Primary,
             situation: None,
-            database,
+            whose,
+            reading: Reading::default(),
+            reads_locally: false,
             pools: Vec::new(),
         }
     }
@@ -127,14 +161,30 @@ impl Session {
 
     /// What decides, beside their texts, what its statements mean.
     pub fn meaning(&self, group: &Group) -> Meaning {
-        let mut names = 0;
-        for statement in ["role", "search_path", "session_authorization"].map(|name| self.settings.get(name)) {
-            if statement.is_some() {
-                names = BuildHasherDefault::<DefaultHasher>::default().hash_one((names, statement));
+        let owner = (!self.pins.is_empty() || self.reading.is_local).then(|| self.number());
+        Meaning { definitions: group.statements.definitions(), names: self.reading.names, owner }
+    }
+
+    /// To be called before a unit is surveyed: where settings have changed what statements mean, the names of the session
+    /// stand for statements with the new meaning, as connections that do not have them yet would prepare them.
+    pub fn renew_names(&mut self, group: &Group) {
+        self.reads_locally &= self.status != IDLE || self.in_batch;
+        let mark = self.settings.mark();
+        if self.reading.mark == Some(mark) && self.reading.is_local == self.reads_locally {
+            return;
+        }
+        let names = READING.iter().fold(0, |names, name| match self.settings.get(name) {
+            Some(statement) => hash((names, name, statement)),
+            None => names,
+        });
+        let before =
+            std::mem::replace(&mut self.reading, Reading { mark: Some(mark), names, is_local: self.reads_locally });
+        if (before.names, before.is_local) != (names, self.reads_locally) {
+            let meaning = self.meaning(group);
+            for statement in self.statements.values_mut() {
+                *statement = group.statements.intern(&statement.text, &statement.types, meaning, &statement.entry);
             }
         }
-        let owner = (!self.pins.is_empty()).then(|| self.number());
-        Meaning { definitions: group.statements.definitions(), names, owner }
     }
 
     pub fn situation(&mut self, split: bool) -> Situation {
@@ -156,6 +206,7 @@ impl Session {
             unusual: value("standard_conforming_strings").is_some_and(|value| !is_true(&value))
                 || value("client_encoding").is_some_and(|value| !reads_like_ascii(&value)),
             goes_on: false,
+            runs: true,
         }
     }
 
@@ -209,7 +260,7 @@ impl Session {
         for step in &survey.steps {
             match step {
                 Step::Ready(ready) => answer.extend_from_slice(ready),
-                Step::Parse(_, statement) if statement.is_proven(self.database) => {
+                Step::Parse(_, statement) if statement.is_proven(self.whose) => {
                     to_client::parse_complete(&mut answer);
                 }
                 Step::Forward(tag::SYNC, _) => to_client::ready_for_query(&mut answer, TransactionStatus::Idle),
@@ -225,7 +276,7 @@ impl Session {
         for (_, change) in survey.changes.iter().filter(|(parses, _)| !expect.failed || *parses <= expect.parsed) {
             match change {
                 Change::Define(name, statement) => {
-                    statement.prove(self.database);
+                    statement.prove(self.whose);
                     self.statements.insert(name.clone(), Arc::clone(statement));
                 }
                 Change::Forget(name) => {
@@ -259,7 +310,7 @@ impl Session {
 
     fn take_effect(&mut self, effect: &Effect, connection: &mut Connection) {
         match effect {
-            Effect::Set { scope: Scope::Local, .. } => {}
+            Effect::Set { scope: Scope::Local, name, .. } => self.reads_locally |= changes_reading(name),
             Effect::Set { name, .. } if name.starts_with("transaction_") => {}
             Effect::Set { name, value, .. } if name == "trimaran.after" => match value {
                 Some(value) => self.horizon.after(parse_position(value).unwrap_or(u64::MAX)),
@@ -482,8 +533,26 @@ fn may_leave_state(survey: &Survey<'_>) -> bool {
     survey.runs.iter().filter_map(|entry| entry.plan()).any(|plan| !plan.pins.is_empty())
 }
 
+fn changes_reading(name: &str) -> bool {
+    READING.contains(&name)
+}
+
+/// Whether a unit changes what the statements mean that it prepares itself.
+fn changes_its_reading(survey: &Survey<'_>) -> bool {
+    survey.effects().any(|effect| match effect {
+        Effect::Set { name, .. } | Effect::Reset { name: Some(name) } => changes_reading(name),
+        Effect::Reset { name: None } | Effect::Rollback {} | Effect::RollbackTo { .. } => true,
+        _ => false,
+    })
+}
+
+fn hash(value: impl Hash) -> u64 {
+    BuildHasherDefault::<DefaultHasher>::default().hash_one(value)
+}
+
 fn note_prepared(connection: &mut Connection, survey: &Survey<'_>, expect: &Expectations, number: u32) {
-    if survey.effects().any(Effect::forgets_statements) {
+    let is_doubtful = !expect.hoped.is_empty() && changes_its_reading(survey);
+    if is_doubtful || survey.effects().any(Effect::forgets_statements) {
         connection.prepared.forget();
     }
     for id in expect.hoped.iter().filter(|id| !expect.prepared.contains(id)) {

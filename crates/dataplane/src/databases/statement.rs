@@ -18,21 +18,21 @@ pub struct Statement {
     pub types: Arc<[u8]>,
     pub entry: Arc<Entry>,
     name: OnceLock<Box<str>>,
-    /// Hash of the database where a server has taken it last; zero where none has.
+    /// Hash of the login for which a server has taken it last; zero where none has.
     proven: AtomicU64,
 }
 
 impl Statement {
-    /// A server of this database (its hash) has prepared it.
-    pub fn prove(&self, database: u64) {
-        if self.proven.load(Ordering::Relaxed) != database {
-            self.proven.store(database, Ordering::Relaxed);
+    /// A server has prepared it for this login (its hash).
+    pub fn prove(&self, whose: u64) {
+        if self.proven.load(Ordering::Relaxed) != whose {
+            self.proven.store(whose, Ordering::Relaxed);
         }
     }
 
     /// Whether one did: then others will.
-    pub fn is_proven(&self, database: u64) -> bool {
-        self.proven.load(Ordering::Relaxed) == database
+    pub fn is_proven(&self, whose: u64) -> bool {
+        self.proven.load(Ordering::Relaxed) == whose
     }
 
     /// What it is called on servers. Made when it is first asked for: unnamed statements never need it.
@@ -47,7 +47,7 @@ impl Statement {
 pub struct Meaning {
     /// How many definitions (CREATE, ALTER, DROP) had gone through the gateway.
     pub definitions: u64,
-    /// Of the settings that say where names are looked for. 64-bit hash; zero where the session has set none.
+    /// Of the settings that say what names and literals mean. 64-bit hash; zero where the session has set none.
     pub names: u64,
     /// The session that keeps its connection, where temporary objects may hide others.
     pub owner: Option<u32>,
