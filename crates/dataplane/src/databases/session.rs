@@ -23,18 +23,16 @@ use super::statement::{Meaning, Statement};
 use super::survey::{Change, Step, Survey};
 use crate::clock::now_us;
 
-/// Settings that say what a statement's names and literals mean. PostgreSQL reads literals when a statement is prepared, and
-/// not again.
-const READING: [&str; 14] = [
+/// Settings that say what a statement's names mean. PostgreSQL looks again when they have changed since it was prepared.
+const NAMES: [&str; 3] = ["role", "search_path", "session_authorization"];
+/// Settings that say what its literals mean. PostgreSQL reads them when a statement is prepared, and not again.
+const LITERALS: [&str; 11] = [
     "array_nulls",
     "backslash_quote",
     "client_encoding",
     "datestyle",
     "intervalstyle",
     "lc_monetary",
-    "role",
-    "search_path",
-    "session_authorization",
     "standard_conforming_strings",
     "timezone",
     "timezone_abbreviations",
@@ -46,7 +44,9 @@ const READING: [&str; 14] = [
 #[derive(Debug, Default)]
 struct Reading {
     mark: Option<u64>,
-    /// Hash of these settings; zero where the session has set none.
+    /// Hash of the settings for literals; zero where the session has set none.
+    literals: u64,
+    /// The same of those and of the settings for names.
     names: u64,
     is_local: bool,
 }
@@ -101,7 +101,7 @@ pub struct Session {
     whose: u64,
     /// What its settings make of names and literals.
     reading: Reading,
-    /// The transaction has settings of its own among those.
+    /// The transaction has settings of its own for literals.
     reads_locally: bool,
     /// Where it has borrowed lately, by the node's address, which is another's only when the pool is gone.
     pools: Vec<(usize, Weak<Pool>)>,
@@ -165,21 +165,22 @@ impl Session {
         Meaning { definitions: group.statements.definitions(), names: self.reading.names, owner }
     }
 
-    /// To be called before a unit is surveyed: where settings have changed what statements mean, the names of the session
-    /// stand for statements with the new meaning, as connections that do not have them yet would prepare them.
+    /// To be called before a unit is surveyed: where settings have changed what literals mean, the session's names stand for
+    /// statements with the new meaning, as connections that do not have them yet would prepare them.
     pub fn renew_names(&mut self, group: &Group) {
         self.reads_locally &= self.status != IDLE || self.in_batch;
         let mark = self.settings.mark();
         if self.reading.mark == Some(mark) && self.reading.is_local == self.reads_locally {
             return;
         }
-        let names = READING.iter().fold(0, |names, name| match self.settings.get(name) {
-            Some(statement) => hash((names, name, statement)),
-            None => names,
-        });
-        let before =
-            std::mem::replace(&mut self.reading, Reading { mark: Some(mark), names, is_local: self.reads_locally });
-        if (before.names, before.is_local) != (names, self.reads_locally) {
+        let add = |sum, name: &&str| self.settings.get(name).map_or(sum, |statement| hash((sum, name, statement)));
+        let literals = LITERALS.iter().fold(0, add);
+        let names = NAMES.iter().fold(literals, add);
+        let before = std::mem::replace(
+            &mut self.reading,
+            Reading { mark: Some(mark), literals, names, is_local: self.reads_locally },
+        );
+        if (before.literals, before.is_local) != (literals, self.reads_locally) {
             let meaning = self.meaning(group);
             for statement in self.statements.values_mut() {
                 *statement = group.statements.intern(&statement.text, &statement.types, meaning, &statement.entry);
@@ -310,7 +311,7 @@ impl Session {
 
     fn take_effect(&mut self, effect: &Effect, connection: &mut Connection) {
         match effect {
-            Effect::Set { scope: Scope::Local, name, .. } => self.reads_locally |= changes_reading(name),
+            Effect::Set { scope: Scope::Local, name, .. } => self.reads_locally |= changes_literals(name),
             Effect::Set { name, .. } if name.starts_with("transaction_") => {}
             Effect::Set { name, value, .. } if name == "trimaran.after" => match value {
                 Some(value) => self.horizon.after(parse_position(value).unwrap_or(u64::MAX)),
@@ -533,14 +534,14 @@ fn may_leave_state(survey: &Survey<'_>) -> bool {
     survey.runs.iter().filter_map(|entry| entry.plan()).any(|plan| !plan.pins.is_empty())
 }
 
-fn changes_reading(name: &str) -> bool {
-    READING.contains(&name)
+fn changes_literals(name: &str) -> bool {
+    LITERALS.contains(&name)
 }
 
-/// Whether a unit changes what the statements mean that it prepares itself.
+/// Whether a unit changes what literals mean in the statements that it prepares itself.
 fn changes_its_reading(survey: &Survey<'_>) -> bool {
     survey.effects().any(|effect| match effect {
-        Effect::Set { name, .. } | Effect::Reset { name: Some(name) } => changes_reading(name),
+        Effect::Set { name, .. } | Effect::Reset { name: Some(name) } => changes_literals(name),
         Effect::Reset { name: None } | Effect::Rollback {} | Effect::RollbackTo { .. } => true,
         _ => false,
     })
