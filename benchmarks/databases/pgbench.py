@@ -52,7 +52,7 @@ def main() -> int:
         with Nodes(directory / "nodes") as nodes:
             print("\n".join(_header(options)), flush=True)
             with _all(options.contenders, nodes, directory) as all_running:
-                for script in [] if options.only_rate else options.scripts:
+                for script in options.scripts:
                     for protocol in options.protocols:
                         print("\n" + "\n".join(_table(script, protocol, all_running, options)), flush=True)
                 for protocol in options.protocols if options.rate else []:
@@ -90,6 +90,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="select-only with 16 clients, about a minute")
     options = parser.parse_args()
     options.scripts = options.scripts or (["select"] if options.quick else list(SCRIPTS))
+    options.scripts = [] if options.only_rate else options.scripts
     options.rate = options.rate if options.rate is not None else 0 if options.quick else RATE
     options.clients = options.clients or ([16] if options.quick else list(CLIENTS))
     options.contenders = [contender for contender in ALL if contender.name in options.only]

@@ -188,8 +188,10 @@ def _names_in_tables(config: Config) -> list[str]:
     found: list[str] = []
     for key, (kind, _) in declarations(Config).items():
         if _is_mapping_of_tables(kind):
-            for name in (name for name in getattr(config, key) if "." not in name):
-                found += dotted_names(cast(type, get_args(kind)[1]), f"{key}.{name}.")
+            inner = cast(type, get_args(kind)[1])
+            for name in getattr(config, key):
+                # One with a dot is refused later; a dotted name could not tell it.
+                found += [] if "." in name else dotted_names(inner, f"{key}.{name}.")
     return found
 
 

@@ -52,10 +52,7 @@ class DatabaseService:
 
     def environment(self) -> dict[str, str]:
         """The variables by which the app finds its databases."""
-        return {
-            group.settings.environment: self._gateways[name].dsn() if name in self._gateways else group.dsn
-            for name, group in self.groups.items()
-        }
+        return {group.settings.environment: self.dsn(name, "") for name, group in self.groups.items()}
 
     def snapshot(self) -> list[dict[str, Any]]:
         """Every gateway, for the data plane."""

@@ -170,6 +170,11 @@ def session(dsn: str, version: int = 3 << 16, **parameters: str) -> Iterator[Raw
         yield raw
 
 
+def tags(messages: list[Message]) -> str:
+    """Their kinds, a letter each."""
+    return b"".join(tag for tag, _ in messages).decode()
+
+
 def fields(report: bytes) -> dict[str, str]:
     """The fields of an error or a notice, by their letters."""
     return {part[:1].decode(): part[1:].decode() for part in report.split(b"\0") if part}

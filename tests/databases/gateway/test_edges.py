@@ -13,7 +13,6 @@ from trimaran.databases.postgres import EmbeddedNode
 
 from tests.databases.gateway.raw import (
     SYNC,
-    Message,
     Raw,
     bind,
     errors,
@@ -23,16 +22,13 @@ from tests.databases.gateway.raw import (
     query,
     rows,
     session,
+    tags,
     text,
 )
 from tests.support.gateways import Gateway, start_gateway
 from tests.support.snapshots import pool, server, snapshot
 
 MOST = 65_536
-
-
-def tags(messages: list[Message]) -> str:
-    return b"".join(tag for tag, _ in messages).decode()
 
 
 def test_a_message_of_nearly_the_limit_may_come_behind_others(primary: EmbeddedNode) -> None:

@@ -12,7 +12,6 @@ from tests.support.gateways import Gateway
 from .raw import (
     FLUSH,
     SYNC,
-    Message,
     Raw,
     bind,
     connected,
@@ -23,14 +22,11 @@ from .raw import (
     query,
     rows,
     session,
+    tags,
     text,
 )
 
 pytestmark = pytest.mark.usefixtures("crowd")
-
-
-def tags(messages: list[Message]) -> str:
-    return b"".join(tag for tag, _ in messages).decode()
 
 
 def take(raw: Raw, count: int) -> str:

@@ -37,6 +37,7 @@ mod open;
 pub mod plan;
 mod pool;
 mod position;
+mod reading;
 mod recent;
 mod rest;
 mod route;

@@ -2,7 +2,6 @@
 //! has written.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hash};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
@@ -17,39 +16,12 @@ use super::plan::{Access, Effect, Scope};
 use super::pool::{Guard, Pool};
 use super::protocol::messages::to_client::{self, TransactionStatus};
 use super::protocol::tag::to_server as tag;
+use super::reading::{Reading, changes_literals, hash, is_true, last_word, reads_like_ascii};
 use super::route::{Role, Situation};
 use super::settings::{SETTINGS_MAX, Settings};
 use super::statement::{Meaning, Statement};
 use super::survey::{Change, Step, Survey};
 use crate::clock::now_us;
-
-/// Settings that say what a statement's names mean. PostgreSQL looks again when they have changed since it was prepared.
-const NAMES: [&str; 3] = ["role", "search_path", "session_authorization"];
-/// Settings that say what its literals mean. PostgreSQL reads them when a statement is prepared, and not again.
-const LITERALS: [&str; 11] = [
-    "array_nulls",
-    "backslash_quote",
-    "client_encoding",
-    "datestyle",
-    "intervalstyle",
-    "lc_monetary",
-    "standard_conforming_strings",
-    "timezone",
-    "timezone_abbreviations",
-    "transform_null_equals",
-    "xmloption",
-];
-
-/// What a version of a session's settings makes of that.
-#[derive(Debug, Default)]
-struct Reading {
-    mark: Option<u64>,
-    /// Hash of the settings for literals; zero where the session has set none.
-    literals: u64,
-    /// The same of those and of the settings for names.
-    names: u64,
-    is_local: bool,
-}
 
 /// What a status byte says.
 pub const IDLE: u8 = b'I';
@@ -169,18 +141,11 @@ impl Session {
     /// statements with the new meaning, as connections that do not have them yet would prepare them.
     pub fn renew_names(&mut self, group: &Group) {
         self.reads_locally &= self.status != IDLE || self.in_batch;
-        let mark = self.settings.mark();
-        if self.reading.mark == Some(mark) && self.reading.is_local == self.reads_locally {
+        if self.reading.holds(&self.settings, self.reads_locally) {
             return;
         }
-        let add = |sum, name: &&str| self.settings.get(name).map_or(sum, |statement| hash((sum, name, statement)));
-        let literals = LITERALS.iter().fold(0, add);
-        let names = NAMES.iter().fold(literals, add);
-        let before = std::mem::replace(
-            &mut self.reading,
-            Reading { mark: Some(mark), literals, names, is_local: self.reads_locally },
-        );
-        if (before.literals, before.is_local) != (literals, self.reads_locally) {
+        let before = std::mem::replace(&mut self.reading, Reading::of(&self.settings, self.reads_locally));
+        if !before.is_same_for_literals(&self.reading) {
             let meaning = self.meaning(group);
             for statement in self.statements.values_mut() {
                 *statement = group.statements.intern(&statement.text, &statement.types, meaning, &statement.entry);
@@ -534,10 +499,6 @@ fn may_leave_state(survey: &Survey<'_>) -> bool {
     survey.runs.iter().filter_map(|entry| entry.plan()).any(|plan| !plan.pins.is_empty())
 }
 
-fn changes_literals(name: &str) -> bool {
-    LITERALS.contains(&name)
-}
-
 /// Whether a unit changes what literals mean in the statements that it prepares itself.
 fn changes_its_reading(survey: &Survey<'_>) -> bool {
     survey.effects().any(|effect| match effect {
@@ -545,10 +506,6 @@ fn changes_its_reading(survey: &Survey<'_>) -> bool {
         Effect::Reset { name: None } | Effect::Rollback {} | Effect::RollbackTo { .. } => true,
         _ => false,
     })
-}
-
-fn hash(value: impl Hash) -> u64 {
-    BuildHasherDefault::<DefaultHasher>::default().hash_one(value)
 }
 
 fn note_prepared(connection: &mut Connection, survey: &Survey<'_>, expect: &Expectations, number: u32) {
@@ -569,55 +526,6 @@ fn note_prepared(connection: &mut Connection, survey: &Survey<'_>, expect: &Expe
             Change::Unnamed(statement) => connection.unnamed = Some((number, statement.id)),
             Change::ForgetUnnamed => connection.unnamed = None,
             _ => {}
-        }
-    }
-}
-
-/// The value at the end of a statement that sets one thing.
-fn last_word(statement: &str) -> Option<String> {
-    let mut words = statement.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).filter(|word| !word.is_empty());
-    let last = words.next_back()?;
-    // `set_config('name', 'value', false)` ends with its third argument.
-    let is_call = statement.trim_end().trim_end_matches(';').ends_with(')');
-    Some(if is_call { words.next_back()? } else { last }.to_ascii_lowercase())
-}
-
-/// Whether each byte below 128 is a character by itself in the encoding that the statement sets. Where it is not, a letter's
-/// second byte may look like a backslash, and nobody but the server can say where a literal ends.
-fn reads_like_ascii(statement: &str) -> bool {
-    let statement = statement.to_ascii_lowercase();
-    !["big5", "gbk", "uhc", "gb18030", "johab", "sjis", "shift", "win932", "win936", "win949", "win950", "mskanji"]
-        .iter()
-        .any(|name| statement.contains(name))
-}
-
-fn is_true(value: &str) -> bool {
-    matches!(value, "on" | "true" | "yes" | "1" | "t" | "y" | "tr" | "tru" | "ye")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn encodings_in_which_text_cannot_be_read_as_ascii() {
-        for name in ["utf8", "sql_ascii", "latin1", "euc_jp"] {
-            assert!(reads_like_ascii(name), "{name}");
-        }
-        for name in ["SJIS", "shift_jis_2004", "gbk", "big5"] {
-            assert!(!reads_like_ascii(name), "{name}");
-        }
-    }
-
-    #[test]
-    fn values_at_the_end_of_statements() {
-        for (statement, value) in [
-            ("SET default_transaction_read_only = on;", "on"),
-            ("set default_transaction_read_only to 'TRUE'", "true"),
-            ("SELECT pg_catalog.set_config('default_transaction_read_only', '1', false)", "1"),
-        ] {
-            assert_eq!(last_word(statement).as_deref(), Some(value));
-            assert!(is_true(value));
         }
     }
 }
