@@ -45,8 +45,16 @@ class DataPlane:
         The most executed come first, at most 1,000. None when there is no such database.
         """
 
-    def plans_wanted(self, timeout_ms: int) -> list[tuple[int, str]]:
-        """Statements without a plan, each with an id; waits up to `timeout_ms` (without the GIL) for the first."""
+    def plans_wanted(self, timeout_ms: int) -> list[tuple[int, str, str, str, int]]:
+        """Statements without a plan: id, text, group, database, and the version of the database's catalogue that the plan
+        has to be for; waits up to `timeout_ms` (without the GIL) for the first."""
+
+    def databases_in_use(self) -> list[tuple[str, str, int]]:
+        """Group, database and version of its catalogue, of each database whose statements were looked up since the last
+        call."""
+
+    def catalogue_changed(self, group: str, database: str) -> None:
+        """The catalogue of a database was changed past the gateway: its statements are planned again when they are met."""
 
     def planned(self, id: int, plan: str) -> None:  # noqa: A002 - the name is the seam's
         """Give the plan of a statement, as `trimaran.databases.planner.Plan.to_json` writes it. Raises SnapshotError when it

@@ -134,19 +134,24 @@ def test_nothing_runs_with_the_rights_of_the_login_when_the_role_is_gone(
             # Takes the connection over, as itself.
             assert other.execute("SELECT current_user").fetchone() == (client.info.user,)
         direct.execute("DROP ROLE passing")
-    with pytest.raises(psycopg.errors.InvalidParameterValue, match="a setting of the session is refused"):
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match='role "passing" does not exist'):
         client.execute("INSERT INTO t VALUES (1)")
+    client.execute("RESET ROLE")
+    assert client.execute("SELECT current_user").fetchone() == (client.info.user,)
     with group.connect() as other:
         assert other.execute("SELECT count(*) FROM t").fetchone() == (0,)
 
 
-def test_a_lock_of_a_statement_that_failed_is_not_left_with_the_pool(
-    group: Cluster, client: psycopg.Connection[Any]
-) -> None:
-    with pytest.raises(psycopg.errors.DivisionByZero):
-        client.execute("SELECT pg_advisory_lock(4711); SELECT 1 / 0")
+def test_a_lock_of_a_statement_that_failed_is_its_sessions_and_not_the_pools(group: Cluster) -> None:
+    locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 4711"
     with group.superuser(group.primary.name) as direct:
-        locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 4711"
+        with group.connect() as client:
+            with pytest.raises(psycopg.errors.DivisionByZero):
+                client.execute("SELECT pg_advisory_lock(4711); SELECT 1 / 0")
+            # As in PostgreSQL: no rollback takes it back, and others wait for it.
+            assert direct.execute(locks).fetchone() == (1,)
+            with group.connect() as other:
+                assert other.execute("SELECT pg_try_advisory_lock(4711)").fetchone() == (False,)
         eventually(lambda: direct.execute(locks).fetchone() == (0,), "the lock is gone")
 
 

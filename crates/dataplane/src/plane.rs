@@ -18,7 +18,7 @@ use crate::access_log::AccessLog;
 use crate::clock::{now_ms, now_us};
 use crate::databases;
 use crate::databases::group::Group;
-use crate::databases::plan::Queue;
+use crate::databases::plan::{Question, Queue};
 use crate::error::Error;
 use crate::events::Events;
 use crate::metrics::{Sharded, Traffic, quantiles};
@@ -246,12 +246,27 @@ impl DataPlane {
     /// What is known of the statements of a group, as JSON; the most executed come first. `None`: there is no such group.
     pub fn plans(&self, database: &str) -> Option<String> {
         let group = self.plane.databases.iter().find(|group| group.name == database)?;
-        Some(Value::Array(group.plans.facts()).to_string())
+        Some(Value::Array(group.plan_facts()).to_string())
     }
 
     /// Statements that wait for a plan, with the numbers to answer by; waits up to `wait` for the first.
-    pub fn plans_wanted(&self, wait: Duration) -> Vec<(u64, String)> {
+    pub fn plans_wanted(&self, wait: Duration) -> Vec<Question> {
         self.plane.planning.wanted_within(wait)
+    }
+
+    /// Databases whose statements were looked up since the last call: group, database, and version of its catalogue.
+    pub fn databases_in_use(&self) -> Vec<(String, String, u64)> {
+        let all = self.plane.databases.iter().flat_map(|group| group.all_plans());
+        let used = all.filter(|plans| plans.take_used());
+        used.map(|plans| (plans.place.group.clone(), plans.place.database.clone(), plans.version())).collect()
+    }
+
+    /// The catalogue of a database was changed by somebody who did not go through the gateway.
+    pub fn catalogue_changed(&self, group: &str, database: &str) {
+        let groups = self.plane.databases.iter().filter(|known| known.name == group);
+        for plans in groups.flat_map(|group| group.all_plans()).filter(|plans| plans.place.database == database) {
+            plans.renew();
+        }
     }
 
     /// Ends the waiting of `plans_wanted`, for good.

@@ -288,6 +288,9 @@ pub struct Database {
     pub server_idle_ms: u64,
     /// Largest message of a client.
     pub request_max_bytes: usize,
+    /// Whether servers are asked what unseen code has changed; off only in tests, to show what is found then.
+    #[serde(default = "yes")]
+    pub audit: bool,
     /// Of which writes the transaction id is learnt.
     #[serde(default)]
     pub settle_commits: SettleCommits,
@@ -298,6 +301,10 @@ pub struct Database {
     #[serde(default)]
     pub promotion: Option<Promotion>,
     pub reads: Reads,
+}
+
+const fn yes() -> bool {
+    true
 }
 
 /// Which writes are settled when their server goes before it has answered.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use dataplane::databases::plan::Question;
 use dataplane::error::Error;
 use dataplane::plane;
 use pyo3::create_exception;
@@ -62,8 +63,21 @@ impl DataPlane {
         py.detach(|| self.0.plans(database))
     }
 
-    fn plans_wanted(&self, py: Python<'_>, timeout_ms: u64) -> Vec<(u64, String)> {
-        py.detach(|| self.0.plans_wanted(Duration::from_millis(timeout_ms)))
+    fn plans_wanted(&self, py: Python<'_>, timeout_ms: u64) -> Vec<(u64, String, String, String, u64)> {
+        let questions = py.detach(|| self.0.plans_wanted(Duration::from_millis(timeout_ms)));
+        let flat = |question: Question| {
+            let Question { id, text, place, version } = question;
+            (id, text, place.group.clone(), place.database.clone(), version)
+        };
+        questions.into_iter().map(flat).collect()
+    }
+
+    fn databases_in_use(&self) -> Vec<(String, String, u64)> {
+        self.0.databases_in_use()
+    }
+
+    fn catalogue_changed(&self, group: &str, database: &str) {
+        self.0.catalogue_changed(group, database);
     }
 
     fn planned(&self, id: u64, plan: &str) -> PyResult<()> {

@@ -19,7 +19,7 @@ LONGEST_PAUSE_S = 1.0
 class PlanExchange(Protocol):
     """What the gateway offers to the planner. All but the last are called from one thread."""
 
-    def plans_wanted(self, timeout_ms: int) -> list[tuple[int, str]]:
+    def plans_wanted(self, timeout_ms: int) -> list[tuple[int, str, str, str, int]]:
         """Statements without a plan, each with an id; empty when none came in time. Waits without holding the GIL."""
 
     def planned(self, id: int, plan: str) -> None:  # noqa: A002
@@ -63,7 +63,7 @@ class Planning:
                 logger.exception("the gateway did not say which statements need a plan")
                 pause_s = min(max(2 * pause_s, LONGEST_PAUSE_S / 100), LONGEST_PAUSE_S)
                 continue
-            for id_, text in wanted:
+            for id_, text, *_ in wanted:
                 self._give(id_, text)
 
     def _give(self, id_: int, text: str) -> None:

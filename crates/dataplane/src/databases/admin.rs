@@ -46,7 +46,10 @@ pub async fn serve(mut client: Client, group: &Group) {
         let mut out = Vec::new();
         match unit.end {
             End::Query => match fields::query(&client.arrived()[..unit.length]) {
-                Ok(text) => answer(&String::from_utf8_lossy(text), group, &mut out),
+                Ok(text) => {
+                    group.clients.settled().await;
+                    answer(&String::from_utf8_lossy(text), group, &mut out);
+                }
                 Err(_) => return,
             },
             End::Sync => Report::error("0A000", "the console speaks the simple protocol only").write_error(&mut out),
@@ -203,7 +206,7 @@ fn stats(group: &Group) -> Table {
 }
 
 fn plans(group: &Group) -> Table {
-    let rows = group.plans.all().into_iter().take(1000).map(|entry| {
+    let rows = group.statements_known(1000).into_iter().map(|(_, entry)| {
         let (goes_to, reason) = entry.goes_to();
         let text = entry.text.split_whitespace().collect::<Vec<_>>().join(" ");
         let executions = entry.executions.load(Ordering::Relaxed).to_string();

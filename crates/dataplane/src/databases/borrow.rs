@@ -10,6 +10,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::backend::ConnectFailure;
 use super::causal::Need;
+use super::fitness::Fitness;
 use super::group::{Group, View};
 use super::node::Node;
 use super::pool::{Guard, Limits, Unavailable};
@@ -56,20 +57,21 @@ impl Deadlines {
 }
 
 /// A connection for a unit with this route: of a replica that has replayed enough, else of the primary, which is waited for.
-/// The error is for the client.
+/// `fitness` says which connections will do. The error is for the client.
 pub async fn borrow(
     group: &Group,
     session: &mut Session,
     role: Role,
     avoid: &mut Vec<Arc<Node>>,
     deadlines: &Deadlines,
+    fitness: &Fitness,
 ) -> Result<(Guard, Role), Report> {
     if role == Role::Replica {
         while let Some(node) = replica(group, session, avoid).await {
             let pool = session.pool(&node);
-            let borrowed = match pool.borrow_now() {
+            let borrowed = match pool.borrow_now(fitness) {
                 Some(guard) => Ok(guard),
-                None => pool.borrow(&group.view().limits, deadlines.checkout()).await,
+                None => pool.borrow(&group.view().limits, deadlines.checkout(), fitness).await,
             };
             match borrowed {
                 Ok(guard) => {
@@ -80,11 +82,16 @@ pub async fn borrow(
             }
         }
     }
-    primary(group, session, deadlines).await.map(|guard| (guard, Role::Primary))
+    primary(group, session, deadlines, fitness).await.map(|guard| (guard, Role::Primary))
 }
 
-async fn primary(group: &Group, session: &mut Session, deadlines: &Deadlines) -> Result<Guard, Report> {
-    let at_once = group.view().primary().and_then(|node| session.pool(node).borrow_now());
+async fn primary(
+    group: &Group,
+    session: &mut Session,
+    deadlines: &Deadlines,
+    fitness: &Fitness,
+) -> Result<Guard, Report> {
+    let at_once = group.view().primary().and_then(|node| session.pool(node).borrow_now(fitness));
     if let Some(mut guard) = at_once
         && guard.connection().is_some_and(|connection| !connection.is_standby())
     {
@@ -98,7 +105,9 @@ async fn primary(group: &Group, session: &mut Session, deadlines: &Deadlines) ->
         let why = match view.primary() {
             None => "there is no primary at present".to_owned(),
             Some(node) => {
-                let Some(borrowed) = of_primary(group, node, session, &view.limits, deadlines).await else { continue };
+                let Some(borrowed) = of_primary(group, node, session, &view.limits, deadlines, fitness).await else {
+                    continue;
+                };
                 match borrowed {
                     Ok(mut guard) => {
                         if guard.connection().is_some_and(|connection| !connection.is_standby()) {
@@ -140,9 +149,10 @@ async fn of_primary(
     session: &mut Session,
     limits: &Limits,
     deadlines: &Deadlines,
+    fitness: &Fitness,
 ) -> Option<Result<Guard, Unavailable>> {
     let pool = session.pool(node);
-    let mut borrowing = pin!(pool.borrow(limits, deadlines.checkout().max(deadlines.hold())));
+    let mut borrowing = pin!(pool.borrow(limits, deadlines.checkout().max(deadlines.hold()), fitness));
     loop {
         let mut changed = pin!(group.changed.notified());
         if !group.view().primary().is_some_and(|primary| Arc::ptr_eq(primary, node)) {

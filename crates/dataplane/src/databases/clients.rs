@@ -2,8 +2,12 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use std::time::Duration;
+
+use tokio::time::sleep;
 
 use super::auth::scram::random_bytes;
 use super::connection::CancelTarget;
@@ -20,6 +24,8 @@ pub struct ClientEntry {
     pub connected_us: u64,
     pub status: AtomicU8,
     pub requests: AtomicU64,
+    /// Something that it has asked is not over: its answer, or what is done behind that.
+    is_under_way: AtomicBool,
     /// Why it keeps its connection.
     kept_because: Mutex<Option<String>>,
     /// The connection that serves it now.
@@ -30,6 +36,11 @@ impl ClientEntry {
     /// It has a connection now, or none.
     pub fn borrowed(&self, target: Option<Arc<CancelTarget>>) {
         *self.serving.lock().unwrap_or_else(PoisonError::into_inner) = target;
+    }
+
+    /// Something is under way, or nothing is any more.
+    pub fn set_under_way(&self, is_under_way: bool) {
+        self.is_under_way.store(is_under_way, Ordering::Release);
     }
 
     /// Takes note of why it keeps its connection, when that has changed.
@@ -56,6 +67,9 @@ impl ClientEntry {
         self.serving.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
+
+/// How long the console waits for what is nearly over.
+const SETTLED_MS: u32 = 100;
 
 /// What is known of a client when it comes in.
 #[derive(Debug)]
@@ -134,6 +148,7 @@ impl Clients {
             connected_us: newcomer.now_us,
             status: AtomicU8::new(b'I'),
             requests: AtomicU64::new(0),
+            is_under_way: AtomicBool::new(false),
             kept_because: Mutex::default(),
             serving: Mutex::default(),
         });
@@ -162,6 +177,17 @@ impl Clients {
         let same = entry.secret.len() == secret.len()
             && entry.secret.iter().zip(secret).fold(0, |different, (a, b)| different | (a ^ b)) == 0;
         same.then_some(entry)
+    }
+
+    /// Waits until what clients have been answered is shown here too: the end of a unit comes behind its answer. Longer units are
+    /// not waited for.
+    pub async fn settled(&self) {
+        for _ in 0..SETTLED_MS {
+            if !self.all().iter().any(|client| client.is_under_way.load(Ordering::Acquire)) {
+                return;
+            }
+            sleep(Duration::from_millis(1)).await;
+        }
     }
 
     pub fn all(&self) -> Vec<Arc<ClientEntry>> {

@@ -1,6 +1,6 @@
 //! A connection to a PostgreSQL server, and what is known of the state that it is in.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::io;
 use std::net::Shutdown;
 use std::sync::atomic::AtomicBool;
@@ -30,6 +30,8 @@ pub struct Connection {
     /// The settings it has been brought to.
     pub settings: Settings,
     pub prepared: Prepared,
+    /// What cannot be taken back from it.
+    pub past: Past,
     /// Nobody can tell its settings: it is not used by another session.
     pub is_uncertain: bool,
     /// Whose unnamed statement it holds: the session's number and which of its statements.
@@ -85,6 +87,7 @@ impl Connection {
             parameters,
             settings: Settings::default(),
             prepared: Prepared::default(),
+            past: Past::default(),
             is_uncertain: false,
             unnamed: None,
             target: Arc::new(CancelTarget {
@@ -124,6 +127,26 @@ impl Connection {
         self.inbound.is_none() && !self.stream.has_news()
     }
 
+    /// What the server has reported last of a setting.
+    pub fn parameter(&self, name: &str) -> Option<&str> {
+        self.parameters.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    /// It is at these settings now.
+    pub fn note_settings(&mut self, settings: &Settings) {
+        self.settings.become_one_with(settings);
+        self.note_placeholders();
+    }
+
+    /// Custom settings that are made on it stay known to it.
+    pub fn note_placeholders(&mut self) {
+        for name in self.settings.custom_names() {
+            if !self.past.placeholders.contains(name) {
+                self.past.placeholders.insert(name.into());
+            }
+        }
+    }
+
     /// Whether its server is a replica, as it says itself (`in_hot_standby`, since PostgreSQL 14).
     pub fn is_standby(&self) -> bool {
         self.is_standby
@@ -141,6 +164,35 @@ fn says_standby(parameters: &[(String, String)]) -> bool {
     parameters.iter().any(|(name, value)| name == "in_hot_standby" && value == "on")
 }
 
+/// What a connection keeps of the sessions that it has served, whatever is reset.
+#[derive(Debug, Default)]
+pub struct Past {
+    /// Custom settings (`app.tenant`) that were made on it: they are empty afterwards, and not NULL as before.
+    pub placeholders: BTreeSet<Box<str>>,
+    /// Custom settings may have been made on it under names that nobody knows.
+    pub has_unknown_placeholders: bool,
+    /// Settings may have been made on it that `settings` does not have.
+    pub has_unknown_settings: bool,
+    /// Temporary objects were used on it.
+    pub has_used_temporary: bool,
+    /// `currval` and `lastval` would tell what another session has drawn.
+    pub sequences_are_foreign: bool,
+    /// The session that has it now, or had it last, has written, and may have drawn from a sequence.
+    pub has_drawn: bool,
+    /// The session that it has served last; zero before the first.
+    pub served: u32,
+    /// Changes of the catalogues by this connection, not reported yet, as the last audit saw them.
+    pub changes: u64,
+    pub relation_changes: u64,
+}
+
+impl Past {
+    /// Whether there is nothing in it that a session could see.
+    pub fn is_blank(&self) -> bool {
+        self.placeholders.is_empty() && !self.has_unknown_placeholders && !self.has_used_temporary
+    }
+}
+
 /// Which statements are prepared on a connection, oldest first.
 #[derive(Debug, Default)]
 pub struct Prepared {
@@ -152,6 +204,11 @@ pub struct Prepared {
 }
 
 impl Prepared {
+    /// How many are there.
+    pub fn len(&self) -> usize {
+        self.known.len()
+    }
+
     /// Which are there is not certain any more.
     pub fn forget(&mut self) {
         *self = Self { leftovers: true, ..Self::default() };

@@ -16,6 +16,8 @@ use crate::buffer::{Buffer, LARGE};
 
 /// Messages that have to be looked at as a whole are never larger, except errors, which then pass unread.
 const LOOKED_AT_MAX: usize = 1024 * 1024;
+/// Rows of the answer to an audit: one for each setting, at most.
+const AUDIT_ROWS_MAX: usize = 10_000;
 /// COPY data that waits for the server.
 const COPY_AHEAD: usize = LARGE;
 
@@ -381,6 +383,7 @@ impl<'e> Exchange<'e> {
             }
             b'E' if self.note_error(length)? => return Ok(()),
             b'D' if self.expect.is_asked() => self.note_answer(length)?,
+            b'D' if self.expect.is_audit() => self.note_row(length)?,
             b'C' | b'G' | b'H' if !self.expect.is_own() => self.released = true,
             _ => {}
         }
@@ -412,13 +415,26 @@ impl<'e> Exchange<'e> {
         Ok(())
     }
 
+    /// Keeps a row of the answer to an audit.
+    fn note_row(&mut self, length: usize) -> Result<(), Broken> {
+        let Some(buffer) = &self.connection.inbound else { return Ok(()) };
+        let row = fields::data_row(&buffer.filled()[self.pass..self.pass + length]).map_err(|_| Broken::Protocol)?;
+        if self.expect.rows.len() >= AUDIT_ROWS_MAX {
+            return Err(Broken::Protocol);
+        }
+        let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
+        self.expect.rows.push(row.into_iter().map(|value| value.map(text)).collect());
+        Ok(())
+    }
+
     /// Looks at an error. True when it is the server's good-bye, which is not an answer.
     fn note_error(&mut self, length: usize) -> Result<bool, Broken> {
         let Some(buffer) = &self.connection.inbound else { return Ok(false) };
         let message = &buffer.filled()[self.pass..self.pass + length];
         let error = ReportFields::read(message).map_err(|_| Broken::Protocol)?;
         if self.expect.is_own() {
-            self.expect.own_error = Some(String::from_utf8_lossy(error.message()).into_owned());
+            let text = |value| String::from_utf8_lossy(value).into_owned();
+            self.expect.own_error = Some((text(error.code()), text(error.message())));
             self.expect.unasked = self.expect.is_asked().then(|| message.to_vec());
         }
         let code = error.code();

@@ -13,6 +13,8 @@ pub enum Expect {
     Own,
     /// One of them whose answer is wanted: `Expectations::told`.
     Ask,
+    /// A batch of our own behind the unit, up to its Sync; its rows are kept (`Expectations::rows`).
+    Audit,
     /// A question of ours within a batch: its Bind and its Execute.
     AskBind,
     AskExecute,
@@ -64,10 +66,12 @@ pub struct Expectations {
     pub refusal: Option<Refusal>,
     /// Our own queries before the unit have failed.
     pub own_failed: bool,
-    /// What the server said then.
-    pub own_error: Option<String>,
+    /// The SQLSTATE and the message of the server then.
+    pub own_error: Option<(String, String)>,
     /// The one value that a question of ours was answered with.
     pub told: Option<String>,
+    /// Rows of the answer to an audit.
+    pub rows: Vec<Vec<Option<String>>>,
     /// The error that a question of ours has met; the transaction it was asked in is lost with it.
     pub unasked: Option<Vec<u8>>,
     /// A COPY failed with a Sync behind it, which the server may not have come to: it may answer once more than it is asked.
@@ -111,7 +115,12 @@ impl Expectations {
 
     /// Whether the answer to come is to queries of our own.
     pub fn is_own(&self) -> bool {
-        matches!(self.queue.front(), Some(Expect::Own | Expect::Ask))
+        matches!(self.queue.front(), Some(Expect::Own | Expect::Ask | Expect::Audit))
+    }
+
+    /// Whether the next rows answer an audit.
+    pub fn is_audit(&self) -> bool {
+        self.queue.front() == Some(&Expect::Audit)
     }
 
     /// Whether the value of the next row is the answer to a question of ours.
@@ -206,7 +215,7 @@ impl Expectations {
     fn synced(&mut self, status: u8, own: bool) -> Option<Verdict> {
         self.status = Some(status);
         match self.queue.front()? {
-            Expect::Own | Expect::Ask | Expect::Sync | Expect::Query | Expect::Call => {
+            Expect::Own | Expect::Ask | Expect::Audit | Expect::Sync | Expect::Query | Expect::Call => {
                 self.copying = false;
                 self.next();
                 Some(if own { Verdict::Drop } else { Verdict::Pass })

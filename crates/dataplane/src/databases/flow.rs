@@ -11,13 +11,15 @@ use tokio::time::sleep;
 use super::admin;
 use super::backend;
 use super::borrow::{Deadlines, borrow};
-use super::causal::show_position;
 use super::client::Client;
 use super::compose::Composed;
 use super::exchange::{Broken, Exchange, Outcome, Refusal, Request};
 use super::expect::{Expect, Expectations};
+use super::fitness::Fitness;
 use super::group::Group;
+use super::handover::{hand_over, refused_setting, sync_settings};
 use super::lost::{Place, has_to_hear, lost_while_idle, server_lost, transaction_lost};
+use super::node::Node;
 use super::open::{Opened, open};
 use super::plan::{Effect, Lesson};
 use super::protocol::messages::to_client::{self, TransactionStatus};
@@ -61,7 +63,9 @@ async fn converse(client: &mut Client, session: &mut Session, group: &Group) -> 
             return Err(Over);
         }
         session.client.requests.fetch_add(1, Ordering::Relaxed);
+        session.client.set_under_way(true);
         carry(client, session, group, unit).await?;
+        session.client.set_under_way(false);
     }
 }
 
@@ -173,32 +177,37 @@ async fn carry(client: &mut Client, session: &mut Session, group: &Group, unit: 
     vacate(group, &survey);
     let deadlines = Deadlines::of(&view);
     let mut role = decide(session, &survey, unit, view.settings.reads.split);
+    let mut fitness = Fitness::of(&survey, &session.settings);
+    session.begin_unit(&survey);
     let mut avoid = Vec::new();
     for _ in 0..TRIES_MAX {
         let fresh = session.guard.is_none();
         if fresh {
             let wanted = if session.lost { Role::Primary } else { role };
-            match borrow(group, session, wanted, &mut avoid, &deadlines).await {
-                Ok((mut guard, role)) => {
-                    session.client.borrowed(guard.connection().map(|connection| Arc::clone(&connection.target)));
-                    guard.node().inspect(|node| node.requests.add(1));
-                    (session.guard, session.role) = (Some(guard), role);
-                }
-                Err(report) => return reject(client, session, unit, &report).await,
+            if let Err(report) = connect(session, group, wanted, &mut avoid, &deadlines, &fitness).await {
+                return reject(client, session, unit, &report).await;
             }
         }
         let careful = fresh && session.role == Role::Replica && session.status == IDLE && session.pins.is_empty();
         let (result, expect, seen, is_between) = one_try(client, session, group, &survey, unit, bytes, careful).await;
         match result {
             Err(Broken::Setting) => {
-                session.guard = None;
                 session.client.borrowed(None);
+                let was_used = session
+                    .guard
+                    .take()
+                    .is_some_and(|mut guard| guard.connection().is_some_and(|connection| connection.past.served != 0));
                 if careful {
                     // It may be one that the replica does not know yet, like a new role.
                     role = Role::Primary;
                     continue;
                 }
-                return fatal(client, Report::fatal("22023", "a setting of the session is refused by a server")).await;
+                if fresh && was_used {
+                    // What it has served before may be in the way.
+                    fitness.want_unused();
+                    continue;
+                }
+                return reject(client, session, unit, &refused_setting(&expect)).await;
             }
             Ok(Outcome::Done) => {
                 session.lost = false;
@@ -215,7 +224,7 @@ async fn carry(client: &mut Client, session: &mut Session, group: &Group, unit: 
                 let is_open = matches!(unit.end, End::Flush { .. }) || expect.skipping;
                 let status = expect.status.filter(|_| !is_open);
                 session.settle(&survey, &expect, status, group);
-                return Ok(());
+                return hand_over(client, session, group).await;
             }
             Ok(Outcome::Refused(refusal)) => {
                 take_back(session, &expect, refusal, &survey, group);
@@ -243,6 +252,22 @@ async fn carry(client: &mut Client, session: &mut Session, group: &Group, unit: 
     reject(client, session, unit, &Report::error("57P03", "no server could answer; it was tried on several")).await
 }
 
+/// Borrows a connection for the session.
+async fn connect(
+    session: &mut Session,
+    group: &Group,
+    wanted: Role,
+    avoid: &mut Vec<Arc<Node>>,
+    deadlines: &Deadlines,
+    fitness: &Fitness,
+) -> Result<(), Report> {
+    let (mut guard, role) = borrow(group, session, wanted, avoid, deadlines, fitness).await?;
+    session.client.borrowed(guard.connection().map(|connection| Arc::clone(&connection.target)));
+    guard.node().inspect(|node| node.requests.add(1));
+    (session.guard, session.role) = (Some(guard), role);
+    Ok(())
+}
+
 /// One try on the connection that the session has.
 async fn one_try(
     client: &mut Client,
@@ -256,7 +281,7 @@ async fn one_try(
     let mut expect = Expectations::default();
     let mut composed = Composed::default();
     let most = group.view().settings.request_max_bytes;
-    if let Err(broken) = bring_over(client, session, group, survey, most).await {
+    if let Err(broken) = sync_settings(client, session, group, survey, most, &mut expect).await {
         return (Err(broken), expect, false, true);
     }
     let number = session.number();
@@ -321,51 +346,6 @@ fn unanswered(session: &mut Session, expect: &Expectations) -> Option<Unanswered
     let connection = session.guard.as_mut()?.connection()?;
     let origin = Origin { node: Arc::clone(&connection.target.node), epoch: connection.epoch };
     Some(Unanswered { xid, origin })
-}
-
-/// Brings the connection to the settings of the session. An exchange of its own: a unit must not run where they are refused
-/// (with the rights of another role, for one).
-async fn bring_over(
-    client: &mut Client,
-    session: &mut Session,
-    group: &Group,
-    survey: &Survey<'_>,
-    most: usize,
-) -> Result<(), Broken> {
-    let (mut expect, mut composed) = (Expectations::default(), Composed::default());
-    // A query of ours would commit what a batch has done so far.
-    let may_run = (session.status != FAILED || session.lost) && !session.in_batch;
-    let mut wants_position =
-        survey.effects().filter(|effect| matches!(effect, Effect::Show { name } if name == "trimaran.position"));
-    if wants_position.next().is_some() && may_run && !session.lost {
-        let position = super::position::of(session, group).await;
-        composed.own_query(&format!("SET trimaran.position TO '{}'", show_position(position)), &mut expect);
-    }
-    let Some(connection) = session.guard.as_mut().and_then(super::pool::Guard::connection) else { return Ok(()) };
-    let is_same = connection.settings.is_same(&session.settings);
-    if !is_same && may_run {
-        let difference = session.settings.since(&connection.settings);
-        if !difference.is_empty() {
-            composed.own_query(&difference, &mut expect);
-        }
-    }
-    let tell = std::mem::take(&mut session.tell);
-    if !expect.is_empty() {
-        expect.tell = tell;
-        let gone = |broken| if broken == Broken::ClientGone { broken } else { Broken::ServerGone { sent: false } };
-        let mut exchange = Exchange::new(client, connection, &mut expect, false, most);
-        exchange.run(Request { ours: &composed.ours, unit: &[] }).await.map_err(gone)?;
-        // A simple query has ended it.
-        connection.unnamed = None;
-        if expect.own_failed {
-            return Err(Broken::Setting);
-        }
-    }
-    if is_same || may_run {
-        // The same object makes the next comparison cheap.
-        connection.settings.become_one_with(&session.settings);
-    }
-    Ok(())
 }
 
 /// Connections that nobody uses make way for a statement that needs their database for itself (and would wait for them for

@@ -16,7 +16,7 @@ use super::causal::Sample;
 use super::clients::Clients;
 use super::monitor::History;
 use super::node::Node;
-use super::plan::{Plans, Queue};
+use super::plan::{Entry, Place, Plans, Queue};
 use super::pool::Limits;
 use super::rest::Rest;
 use super::statement::Statements;
@@ -49,6 +49,8 @@ pub struct Counters {
     pub settled_committed: Counter,
     pub settled_aborted: Counter,
     pub transactions_lost: Counter,
+    /// Connections whose server was asked what unseen code had changed.
+    pub audits: Counter,
     pub logins: Counter,
     pub refused_logins: Counter,
     pub cancels: Counter,
@@ -58,7 +60,9 @@ pub struct Counters {
 pub struct Group {
     pub name: String,
     view: ArcSwap<View>,
-    pub plans: Plans,
+    /// Of each database that has had sessions.
+    plans: Mutex<HashMap<String, Arc<Plans>>>,
+    queue: Arc<Queue>,
     pub statements: Statements,
     pub clients: Clients,
     /// Rings when the view has changed.
@@ -78,6 +82,10 @@ pub struct Group {
 /// User, database, and the mark of the settings.
 type ParametersKey = (String, String, u64);
 
+/// Databases whose plans are kept although they have no sessions.
+const DATABASES_MAX: usize = 100;
+/// Statements shown to people.
+const SHOWN_MAX: usize = 1_000;
 /// Kinds of sessions whose parameters are remembered.
 const PARAMETERS_MAX: usize = 1_000;
 
@@ -120,7 +128,8 @@ impl Group {
             view: ArcSwap::from_pointee(view),
             line,
             name,
-            plans: Plans::new(Arc::clone(queue)),
+            plans: Mutex::default(),
+            queue: Arc::clone(queue),
             statements: Statements::default(),
             clients: Clients::default(),
             changed: Notify::new(),
@@ -130,6 +139,53 @@ impl Group {
             rest: Arc::default(),
             last_primary: Mutex::default(),
         })
+    }
+
+    /// The plans of a database, for its sessions. Those of databases without sessions go when there are too many.
+    pub fn plans_of(&self, database: &str) -> Arc<Plans> {
+        let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = plans.get(database) {
+            return Arc::clone(known);
+        }
+        if plans.len() >= DATABASES_MAX {
+            plans.retain(|_, plans| Arc::strong_count(plans) > 1);
+        }
+        let place = Place { group: self.name.clone(), database: database.to_owned() };
+        let made = Arc::new(Plans::new(place, Arc::clone(&self.queue)));
+        plans.insert(database.to_owned(), Arc::clone(&made));
+        made
+    }
+
+    pub fn all_plans(&self) -> Vec<Arc<Plans>> {
+        self.plans.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// Statements of all databases that are in memory, the most executed first; so many at most.
+    pub fn statements_known(&self, count: usize) -> Vec<(Arc<Plans>, Arc<Entry>)> {
+        let mut all: Vec<_> = self
+            .all_plans()
+            .into_iter()
+            .flat_map(|plans| plans.all().into_iter().map(move |entry| (Arc::clone(&plans), entry)))
+            .collect();
+        all.sort_by_key(|(_, entry)| std::cmp::Reverse(entry.executions.load(Ordering::Relaxed)));
+        all.truncate(count);
+        all
+    }
+
+    /// The same for Python: `trimaran db plans`.
+    pub fn plan_facts(&self) -> Vec<Value> {
+        let facts = |(plans, entry): (Arc<Plans>, Arc<Entry>)| {
+            let (role, reason) = entry.goes_to();
+            json!({
+                "database": plans.place.database,
+                "statement": &*entry.text,
+                "executions": entry.executions.load(Ordering::Relaxed),
+                "goes_to": role,
+                "learnt": entry.was_learnt(),
+                "reason": reason,
+            })
+        };
+        self.statements_known(SHOWN_MAX).into_iter().map(facts).collect()
     }
 
     pub fn view(&self) -> Loaded<Arc<View>> {
@@ -243,7 +299,7 @@ impl Group {
     }
 
     /// All counters by name.
-    pub fn counts(&self) -> [(&'static str, u64); 15] {
+    pub fn counts(&self) -> [(&'static str, u64); 16] {
         let sum = |read: fn(&Counters) -> &Counter| self.counters.sum(|counters| read(counters).get());
         [
             ("requests_total", sum(|c| &c.requests)),
@@ -258,6 +314,7 @@ impl Group {
             ("settled_committed_total", sum(|c| &c.settled_committed)),
             ("settled_aborted_total", sum(|c| &c.settled_aborted)),
             ("transactions_lost_total", sum(|c| &c.transactions_lost)),
+            ("audits_total", sum(|c| &c.audits)),
             ("logins_total", sum(|c| &c.logins)),
             ("refused_logins_total", sum(|c| &c.refused_logins)),
             ("cancels_total", sum(|c| &c.cancels)),

@@ -7,6 +7,7 @@
 //! plan      what its statements do      route     primary or replica, decided once, with a reason
 //! borrow    a connection of that node   compose   what to send on it      exchange  send it, pass the answer on
 //! session   take over what it has done               lost      or say what is known, when its server has gone
+//! audit     ask what unseen code has changed         fitness   which connections may serve a session
 //! ```
 //!
 //! `protocol` knows messages and does no I/O, `auth` knows proofs and does no I/O; `frontend` opens connections from
@@ -20,6 +21,7 @@ pub mod monitor;
 pub mod protocol;
 
 mod admin;
+pub(crate) mod audit;
 mod borrow;
 pub(crate) mod causal;
 pub(crate) mod client;
@@ -28,8 +30,10 @@ mod compose;
 pub(crate) mod connection;
 pub(crate) mod exchange;
 pub(crate) mod expect;
+mod fitness;
 pub mod flow;
 pub mod group;
+mod handover;
 pub(crate) mod lexer;
 mod lost;
 pub(crate) mod node;

@@ -11,6 +11,7 @@ use super::clients::{Newcomer, Presence};
 use super::compose::Composed;
 use super::exchange::{Exchange, Request};
 use super::expect::Expectations;
+use super::fitness::Fitness;
 use super::frontend::{ALPN, Greeting, Identity, Opening, authenticate, greet};
 use super::group::Group;
 use super::protocol::messages::to_client::{self, TransactionStatus};
@@ -137,7 +138,7 @@ async fn admit(
     };
     let login = user.login(&database, identity);
     let presence = Presence::new(group, entry.process);
-    let mut session = Session::new(entry, presence, login, base);
+    let mut session = Session::new(entry, presence, login, base, group.plans_of(&database));
     let parameters = match parameters(&mut client, &mut session, group).await {
         Ok(parameters) => parameters,
         Err(mut report) => {
@@ -217,7 +218,8 @@ async fn parameters(
         return Ok(known);
     }
     let view = group.view().clone();
-    let (mut guard, _) = borrow(group, session, Role::Primary, &mut Vec::new(), &Deadlines::of(&view)).await?;
+    let (mut guard, _) =
+        borrow(group, session, Role::Primary, &mut Vec::new(), &Deadlines::of(&view), &Fitness::default()).await?;
     let Some(connection) = guard.connection() else { return Err(Report::fatal("08006", "no connection")) };
     let difference = session.base.since(&connection.settings);
     if !difference.is_empty() {
@@ -229,10 +231,10 @@ async fn parameters(
             return Err(Report::fatal("08006", "the server went away during the login"));
         }
         if expect.own_failed {
-            let said = expect.own_error.take().unwrap_or_default();
-            return Err(Report::fatal("22023", format!("a setting in the start-up packet is refused: {said}")));
+            let (_, message) = expect.own_error.take().unwrap_or_default();
+            return Err(Report::fatal("22023", format!("a setting in the start-up packet is refused: {message}")));
         }
-        connection.settings = session.base.clone();
+        connection.note_settings(&session.base);
         connection.unnamed = None;
     }
     let parameters = connection.parameters.clone();

@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::backend::{self, ConnectFailure, Login};
 use super::connection::{CancelTarget, Connection};
+use super::fitness::Fitness;
 use super::node::Node;
 use crate::clock::now_us;
 use crate::metrics::shard;
@@ -124,19 +125,29 @@ impl Pool {
     }
 
     /// An idle connection that is at home with the calling thread, if there is one: the usual case, without a deadline.
-    pub fn borrow_now(self: &Arc<Self>) -> Option<Guard> {
-        let connection = self.idle(&mut self.lock(), Connection::is_at_home)?;
+    pub fn borrow_now(self: &Arc<Self>, fitness: &Fitness) -> Option<Guard> {
+        let is_wanted = |connection: &Connection| connection.is_at_home() && fitness.is_met_by(connection);
+        let connection = self.idle(&mut self.lock(), is_wanted)?;
         Some(Claim { pool: Some(Arc::clone(self)) }.with(connection))
     }
 
     /// Borrows a connection: an idle one, else a new one within the limit, else the next that is given back.
-    pub async fn borrow(self: &Arc<Self>, limits: &Limits, deadline: Instant) -> Result<Guard, Unavailable> {
-        let place = match self.claim(limits) {
+    pub async fn borrow(
+        self: &Arc<Self>,
+        limits: &Limits,
+        deadline: Instant,
+        fitness: &Fitness,
+    ) -> Result<Guard, Unavailable> {
+        let place = match self.claim(limits, fitness) {
             Ok(place) => place,
             Err(mut turn) => turn.comes(deadline).await.ok_or(Unavailable::Busy)?,
         };
         let claim = Claim { pool: Some(Arc::clone(self)) };
         match place {
+            Place::Connection(connection) if !fitness.is_met_by(&connection) => {
+                drop(connection);
+                self.open(claim, limits, deadline).await
+            }
             Place::Connection(connection) => match connection.adopt() {
                 Ok(connection) => Ok(claim.with(connection)),
                 Err(_) => self.open(claim, limits, deadline).await,
@@ -146,17 +157,22 @@ impl Pool {
     }
 
     /// A place now, or the way to wait for one.
-    fn claim(&self, limits: &Limits) -> Result<Place, Turn<'_>> {
+    fn claim(&self, limits: &Limits, fitness: &Fitness) -> Result<Place, Turn<'_>> {
         let mut state = self.lock();
-        let mut found = self.idle(&mut state, Connection::is_at_home);
+        let mut found = self.idle(&mut state, |connection| connection.is_at_home() && fitness.is_met_by(connection));
         if found.is_none() {
-            found = self.idle(&mut state, |_| true);
+            found = self.idle(&mut state, |connection| fitness.is_met_by(connection));
         }
         if let Some(connection) = found {
             return Ok(Place::Connection(connection));
         }
         if state.open < limits.connections_max {
             state.open += 1;
+            return Ok(Place::Free);
+        }
+        if !state.idle.is_empty() {
+            // The one that was not used for longest, and is not fit, makes way.
+            state.idle.remove(0);
             return Ok(Place::Free);
         }
         let (sender, receiver) = oneshot::channel();
@@ -166,7 +182,7 @@ impl Pool {
     }
 
     /// The idle connection used last of those that are wanted. Those that are of no use any more are closed on the way.
-    fn idle(&self, state: &mut State, wanted: fn(&Connection) -> bool) -> Option<Box<Connection>> {
+    fn idle(&self, state: &mut State, wanted: impl Fn(&Connection) -> bool) -> Option<Box<Connection>> {
         let epoch = self.node.epoch();
         while let Some(at) = state.idle.iter().rposition(|connection| wanted(connection)) {
             let connection = state.idle.remove(at);

@@ -64,11 +64,11 @@ fn place_of(key: &[u8]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::databases::plan::{Plans, Queue};
+    use crate::databases::plan::{Place, Plans, Queue};
 
     #[test]
     fn a_key_is_found_only_as_it_was_remembered() {
-        let plans = Plans::new(Arc::new(Queue::default()));
+        let plans = Plans::new(Place { group: String::new(), database: String::new() }, Arc::new(Queue::default()));
         let entry = plans.entry(b"key", b"key");
         let generation = Generation { plans: u64::MAX, number: 1 };
         assert!(find(generation, b"key").is_none());

@@ -5,20 +5,21 @@ use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
+use super::audit::Need;
 use super::backend::Login;
-use super::causal::{Horizon, parse_position};
+use super::causal::Horizon;
 use super::clients::{ClientEntry, Presence};
 use super::connection::Connection;
 use super::expect::Expectations;
 use super::group::Group;
 use super::node::Node;
-use super::plan::{Access, Effect, Scope};
+use super::plan::{Access, Definition, Effect, Plans};
 use super::pool::{Guard, Pool};
 use super::protocol::messages::to_client::{self, TransactionStatus};
 use super::protocol::tag::to_server as tag;
 use super::reading::{Reading, changes_literals, hash, is_true, last_word, reads_like_ascii};
 use super::route::{Role, Situation};
-use super::settings::{SETTINGS_MAX, Settings};
+use super::settings::Settings;
 use super::statement::{Meaning, Statement};
 use super::survey::{Change, Step, Survey};
 use crate::clock::now_us;
@@ -31,6 +32,15 @@ pub const FAILED: u8 = b'E';
 /// Savepoints of one transaction whose settings are known; beyond them the oldest are forgotten.
 const SAVEPOINTS_MAX: usize = 10_000;
 const ENCODING: &str = "a client encoding that the gateway cannot read";
+/// Settings that end with the transaction, whatever the statement says.
+const OF_A_TRANSACTION: [&str; 4] =
+    ["transaction_isolation", "transaction_read_only", "transaction_deferrable", "transaction_snapshot"];
+const DATE_STYLE: &str = "datestyle";
+/// As the planner says it.
+const STRINGS: &str = "standard_conforming_strings is off";
+
+mod effects;
+mod handover;
 
 #[derive(Debug)]
 pub struct Session {
@@ -46,6 +56,16 @@ pub struct Session {
     savepoints: Vec<(String, Settings)>,
     /// Something was defined in the transaction.
     defines: bool,
+    /// Held while something that the session runs may change the catalogue.
+    definition: Option<Definition>,
+    /// It surely does.
+    has_defined: bool,
+    /// Custom settings that the transaction has made for itself.
+    local_custom: Vec<String>,
+    /// What the server has to be asked before the connection serves another session.
+    pub need: Need,
+    /// Version of the catalogue that the plans of the transaction are for.
+    plans_version: u64,
     /// The server has reported a value that its defaults have, and the session's base has another: it is to be told.
     pub tell: bool,
     pub status: u8,
@@ -57,6 +77,8 @@ pub struct Session {
     pub in_batch: bool,
     /// Why it keeps its connection after the transaction.
     pub pins: Vec<String>,
+    /// Of its database.
+    pub plans: Arc<Plans>,
     pub statements: HashMap<Box<[u8]>, Arc<Statement>>,
     pub unnamed: Option<Arc<Statement>>,
     /// A batch has failed: everything up to its Sync is ignored.
@@ -80,7 +102,13 @@ pub struct Session {
 }
 
 impl Session {
-    pub fn new(client: Arc<ClientEntry>, presence: Presence, login: Arc<Login>, base: Settings) -> Self {
+    pub fn new(
+        client: Arc<ClientEntry>,
+        presence: Presence,
+        login: Arc<Login>,
+        base: Settings,
+        plans: Arc<Plans>,
+    ) -> Self {
         let pins = base.get("client_encoding").filter(|statement| !reads_like_ascii(statement));
         let whose = hash((&login.database, &login.user)) | 1;
         let pins = pins.map(|_| ENCODING.to_owned()).into_iter().collect();
@@ -93,12 +121,18 @@ impl Session {
             before: None,
             savepoints: Vec::new(),
             defines: false,
+            definition: None,
+            has_defined: false,
+            local_custom: Vec::new(),
+            need: Need::default(),
+            plans_version: plans.version(),
             tell: false,
             status: IDLE,
             lost: false,
             untold: false,
             in_batch: false,
             pins,
+            plans,
             statements: HashMap::new(),
             unnamed: None,
             skipping: false,
@@ -134,12 +168,16 @@ impl Session {
     /// What decides, beside their texts, what its statements mean.
     pub fn meaning(&self, group: &Group) -> Meaning {
         let owner = (!self.pins.is_empty() || self.reading.is_local).then(|| self.number());
-        Meaning { definitions: group.statements.definitions(), names: self.reading.names, owner }
+        let plans = self.plans.id();
+        Meaning { plans, definitions: group.statements.definitions(), names: self.reading.names, owner }
     }
 
     /// To be called before a unit is surveyed: where settings have changed what literals mean, the session's names stand for
     /// statements with the new meaning, as connections that do not have them yet would prepare them.
     pub fn renew_names(&mut self, group: &Group) {
+        if self.status == IDLE && !self.in_batch {
+            self.plans_version = self.plans.version();
+        }
         self.reads_locally &= self.status != IDLE || self.in_batch;
         if self.reading.holds(&self.settings, self.reads_locally) {
             return;
@@ -180,23 +218,27 @@ impl Session {
     pub fn settle(&mut self, survey: &Survey<'_>, expect: &Expectations, status: Option<u8>, group: &Group) {
         self.take_names(survey, expect);
         let Some(mut guard) = self.guard.take() else { return };
-        // Nothing else changes them.
+        // Nothing else changes them. A ROLLBACK in the same text takes back what was set before it, also without a BEGIN.
         let at_start = survey.effects().next().map(|_| self.settings.clone());
+        if let Some(at_start) = &at_start {
+            self.begin_with(Some(at_start.clone()));
+        }
         if let Some(connection) = guard.connection() {
+            self.note_needs(survey, connection);
             note_prepared(connection, survey, expect, self.number());
             connection.is_uncertain |= expect.is_uncertain;
             if expect.failed {
                 self.take_savepoints(survey);
-                connection.is_uncertain |= may_keep_a_part(survey) || may_leave_state(survey);
+                connection.is_uncertain |= may_keep_a_part(survey);
             } else {
                 self.take_effects(survey, connection);
+                self.take_reported(survey, connection);
             }
             self.defines |= survey.effects().any(|effect| matches!(effect, Effect::Define {}));
             if self.defines || expect.outdated {
                 group.statements.note_definition();
             }
             let Some(status) = status else {
-                self.begin_with(at_start);
                 self.dirty |= writes(survey);
                 self.in_batch = true;
                 self.guard = Some(guard);
@@ -205,15 +247,10 @@ impl Session {
             self.in_batch = false;
             self.take_status(status, survey, expect.failed, at_start, connection);
         }
-        if self.status == IDLE && self.pins.is_empty() {
-            self.client.borrowed(None);
-            // One whose state is not known is closed instead.
-            if guard.connection().is_some_and(|connection| !connection.is_uncertain) {
-                guard.give_back();
-            }
-        } else {
-            self.guard = Some(guard);
+        if let Some(connection) = guard.connection() {
+            connection.past.has_drawn |= writes(survey);
         }
+        self.guard = Some(guard);
     }
 
     /// The answer to a batch that only gives and takes back names, where no server has to be asked: the session has none,
@@ -257,119 +294,6 @@ impl Session {
         }
     }
 
-    fn take_effects(&mut self, survey: &Survey<'_>, connection: &mut Connection) {
-        let was_pinned = !self.pins.is_empty();
-        for plan in survey.with_effects().iter().filter_map(|entry| entry.plan()) {
-            for effect in &plan.effects {
-                self.take_effect(effect, connection);
-            }
-            plan.pins.iter().for_each(|pin| self.keep(pin));
-            // In a transaction it may still be undone; keeping the connection is then right, and else only a waste.
-            if self.status == IDLE {
-                self.pins.retain(|pin| !plan.unpins.contains(pin));
-            }
-        }
-        if was_pinned || !self.pins.is_empty() {
-            self.client.keeps(self.pins.first());
-        }
-    }
-
-    fn take_effect(&mut self, effect: &Effect, connection: &mut Connection) {
-        match effect {
-            Effect::Set { scope: Scope::Local, name, .. } => self.reads_locally |= changes_literals(name),
-            Effect::Set { name, .. } if name.starts_with("transaction_") => {}
-            Effect::Set { name, value, .. } if name == "trimaran.after" => match value {
-                Some(value) => self.horizon.after(parse_position(value).unwrap_or(u64::MAX)),
-                None => self.keep("trimaran.after set by a parameter"),
-            },
-            Effect::Set { name, to_default: true, .. } | Effect::Reset { name: Some(name) } => {
-                self.reset(name, connection);
-            }
-            Effect::Set { name, sql, .. } => match sql {
-                // A character in another encoding than UTF-8 was lost on the way here.
-                Some(sql) if self.settings.len() < SETTINGS_MAX && !sql.contains('\u{fffd}') => {
-                    self.settings.set(name, sql);
-                    connection.settings.set(name, sql);
-                    if name == "client_encoding" && !reads_like_ascii(sql) {
-                        self.keep(ENCODING);
-                    }
-                }
-                _ => self.keep("a setting that cannot be carried over"),
-            },
-            Effect::Reset { name: None } => self.reset_all(connection),
-            Effect::Discard { what } if what == "all" => {
-                self.reset_all(connection);
-                self.statements.clear();
-                self.unnamed = None;
-                self.pins.clear();
-                connection.unnamed = None;
-            }
-            Effect::Deallocate { name: None } => self.statements.clear(),
-            // Of a batch that was flushed since it began, the status is not known yet.
-            Effect::Commit { .. } if self.status != FAILED => {
-                if let Some(before) = &mut self.before {
-                    before.clone_from(&self.settings);
-                }
-                self.savepoints.clear();
-            }
-            Effect::Commit { .. } | Effect::Rollback {} => {
-                if let Some(before) = &self.before {
-                    self.settings = before.clone();
-                    connection.settings = before.clone();
-                }
-                self.savepoints.clear();
-            }
-            Effect::Savepoint { name } => self.savepoint(name),
-            Effect::RollbackTo { name } => match self.savepoints.iter().rposition(|(known, _)| known == name) {
-                Some(at) => {
-                    self.settings = self.savepoints[at].1.clone();
-                    connection.settings = self.settings.clone();
-                    self.savepoints.truncate(at + 1);
-                }
-                None => self.keep("more savepoints than are followed"),
-            },
-            Effect::Release { name } => {
-                if let Some(at) = self.savepoints.iter().rposition(|(known, _)| known == name) {
-                    self.savepoints.truncate(at);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// Of a unit that has failed somewhere. One that was never made is not asked for successfully.
-    fn take_savepoints(&mut self, survey: &Survey<'_>) {
-        for effect in survey.effects() {
-            if let Effect::Savepoint { name } = effect {
-                self.savepoint(name);
-            }
-        }
-    }
-
-    fn savepoint(&mut self, name: &str) {
-        if self.savepoints.len() >= SAVEPOINTS_MAX {
-            self.savepoints.remove(0);
-        }
-        self.savepoints.push((name.to_owned(), self.settings.clone()));
-    }
-
-    fn reset_all(&mut self, connection: &mut Connection) {
-        self.settings = self.base.clone();
-        connection.settings.clear();
-        self.tell |= self.base.len() > 0;
-    }
-
-    fn reset(&mut self, name: &str, connection: &mut Connection) {
-        connection.settings.reset(name);
-        match self.base.get(&name.to_ascii_lowercase()).map(str::to_owned) {
-            Some(statement) => {
-                self.settings.set(name, &statement);
-                self.tell = true;
-            }
-            None => self.settings.reset(name),
-        }
-    }
-
     fn keep(&mut self, reason: &str) {
         if !self.pins.iter().any(|pin| pin == reason) {
             self.pins.push(reason.to_owned());
@@ -402,6 +326,13 @@ impl Session {
                 self.settings = before.clone();
                 connection.settings = before;
             }
+            for name in std::mem::take(&mut self.local_custom) {
+                if self.settings.get(&name).is_none() {
+                    self.settings.empty(&name);
+                    connection.settings.empty(&name);
+                }
+            }
+            connection.note_placeholders();
             let dirty = std::mem::take(&mut self.dirty) || writes(survey);
             if on_primary && dirty && (kept || was != IDLE) {
                 self.horizon.wrote(now_us());
@@ -447,6 +378,8 @@ impl Session {
         }
         self.savepoints.clear();
         self.defines = false;
+        self.definition = None;
+        self.need = Need::default();
         self.dirty = false;
         self.in_batch = false;
         self.lost = true;
@@ -491,12 +424,6 @@ fn writes(survey: &Survey<'_>) -> bool {
 fn may_keep_a_part(survey: &Survey<'_>) -> bool {
     survey.effects().any(Effect::changes_settings)
         && survey.effects().any(|effect| matches!(effect, Effect::Commit { .. } | Effect::Rollback {}))
-}
-
-/// Whether a unit that has failed may leave something with the connection that no rollback undoes, like an advisory lock or a
-/// statement of PREPARE.
-fn may_leave_state(survey: &Survey<'_>) -> bool {
-    survey.runs.iter().filter_map(|entry| entry.plan()).any(|plan| !plan.pins.is_empty())
 }
 
 /// Whether a unit changes what literals mean in the statements that it prepares itself.

@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
 
+use super::audit::is_custom;
+
 /// Settings of one session. A session that sets more than this keeps its server connection instead.
 pub const SETTINGS_MAX: usize = 100;
 
@@ -15,6 +17,9 @@ const SWEEP_MIN: usize = 1024;
 
 /// Settings that say as whom the session acts, in the order in which they are made.
 const WHO: [&str; 2] = ["session_authorization", "role"];
+
+/// The role that a session acts as which has left every role, also the one that it began with.
+pub const NO_ROLE: &str = "SET ROLE NONE";
 
 fn is_who(name: &str) -> bool {
     WHO.contains(&name)
@@ -82,6 +87,41 @@ impl Settings {
         *self = Self::default();
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.statements.is_empty()
+    }
+
+    /// RESET ALL: all but who the session acts as goes back to `base`. A custom setting stays known, without a value.
+    pub fn reset_all(&mut self, base: &Self) {
+        let mut statements = (*base.statements).clone();
+        for name in WHO {
+            statements.remove(name);
+            if let Some(statement) = self.statements.get(name) {
+                statements.insert(name.into(), statement.clone());
+            }
+        }
+        for name in self.custom_names() {
+            statements.entry(name.into()).or_insert_with(|| emptied(name).into());
+        }
+        self.statements = Arc::new(statements);
+        self.changed();
+    }
+
+    /// A custom setting was made for a while, or was reset: it is known from now on, and has the value that it has without one.
+    pub fn empty(&mut self, name: &str) {
+        self.set(name, &emptied(name));
+    }
+
+    /// Whether it acts as somebody else than its login.
+    pub fn act_as_another(&self) -> bool {
+        WHO.iter().any(|name| self.get(name).is_some_and(|statement| statement != NO_ROLE))
+    }
+
+    /// Names of the custom settings among them.
+    pub fn custom_names(&self) -> impl Iterator<Item = &str> {
+        self.statements.keys().map(AsRef::as_ref).filter(|name| is_custom(name))
+    }
+
     fn changed(&mut self) {
         if self.statements.is_empty() {
             return self.clear();
@@ -117,9 +157,9 @@ impl Settings {
     pub fn since(&self, from: &Self) -> String {
         let mut sql = String::new();
         let differs = |name: &str| from.get(name) != self.get(name);
-        // Whoever the session has become may not be allowed to make the other settings; so they are left first, and taken
-        // on last. A new authorization resets the role.
-        let is_other = WHO.iter().any(|name| differs(name));
+        // Whoever the session has become may not be allowed to make or reset the other settings; so they are left first, and
+        // taken on last. A new authorization resets the role.
+        let is_other = !self.is_same(from);
         for name in WHO.iter().rev().filter(|name| is_other && from.get(name).is_some()) {
             sql.push_str(if *name == "role" { "RESET ROLE;" } else { "RESET SESSION AUTHORIZATION;" });
         }
@@ -137,6 +177,13 @@ impl Settings {
         }
         sql
     }
+}
+
+/// Statements that leave a custom setting as it is on a connection on which it was made and reset.
+fn emptied(name: &str) -> String {
+    let mut sql = format!("SELECT pg_catalog.set_config({}, '', false);RESET ", quoted(name));
+    quote_name(&mut sql, name);
+    sql
 }
 
 /// The statement for a setting whose value is known as the server reads it from a start-up packet.

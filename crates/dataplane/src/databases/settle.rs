@@ -14,6 +14,7 @@ use super::compose::Composed;
 use super::connection::Connection;
 use super::exchange::{Broken, Exchange, Request};
 use super::expect::Expectations;
+use super::fitness::Fitness;
 use super::group::Group;
 use super::route::Role;
 use super::session::Session;
@@ -56,7 +57,9 @@ pub async fn settle(
     let until = Instant::now() + UNDER_WAY;
     let lost_until = Instant::now() + Duration::from_millis(group.view().settings.hold_timeout_ms);
     loop {
-        let Ok((mut guard, _)) = borrow(group, session, Role::Primary, &mut Vec::new(), &deadlines).await else {
+        let Ok((mut guard, _)) =
+            borrow(group, session, Role::Primary, &mut Vec::new(), &deadlines, &Fitness::default()).await
+        else {
             return Ok(Settled::InDoubt);
         };
         let Some(connection) = guard.connection() else { return Ok(Settled::InDoubt) };

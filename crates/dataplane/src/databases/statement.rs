@@ -45,6 +45,8 @@ impl Statement {
 /// prepared there, so sessions to which it means something else must not share it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Meaning {
+    /// The database that it is for (`Plans::id`).
+    pub plans: u64,
     /// How many definitions (CREATE, ALTER, DROP) had gone through the gateway.
     pub definitions: u64,
     /// Of the settings that say what names and literals mean. 64-bit hash; zero where the session has set none.
@@ -116,12 +118,15 @@ impl Statements {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::databases::plan::{Plans, Queue};
+    use crate::databases::plan::{Place, Plans, Queue};
 
     #[test]
     fn one_statement_for_each_text_types_and_meaning_while_somebody_has_it() {
-        const USUAL: Meaning = Meaning { definitions: 0, names: 0, owner: None };
-        let (statements, plans) = (Statements::default(), Plans::new(Arc::new(Queue::default())));
+        const USUAL: Meaning = Meaning { plans: 0, definitions: 0, names: 0, owner: None };
+        let (statements, plans) = (
+            Statements::default(),
+            Plans::new(Place { group: String::new(), database: String::new() }, Arc::new(Queue::default())),
+        );
         let entry = plans.entry(b"k", b"k");
         let first = statements.intern(b"select $1", b"\0\0", USUAL, &entry);
         assert!(Arc::ptr_eq(&first, &statements.intern(b"select $1", b"\0\0", USUAL, &entry)));

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use super::group::Group;
 use super::lexer;
-use super::plan::{Effect, Entry, Plan};
+use super::plan::{Effect, Entry, Plan, Plans};
 use super::protocol::ProtocolError;
 use super::protocol::fields::{self, Bind, Execute, Parse, Target, TargetKind};
 use super::protocol::frame;
@@ -19,6 +19,8 @@ use super::session::Session;
 use super::statement::Statement;
 use super::unit::{End, Unit};
 
+/// As the planner says it.
+const SEQUENCE: &str = "sequence position";
 /// Prepared statements of one session.
 const STATEMENTS_MAX: usize = 10_000;
 /// Messages of a usual batch: Parse, Bind, Describe, Execute, Sync, and one or the other more.
@@ -56,6 +58,8 @@ type Entries = SmallVec<[Arc<Entry>; 2]>;
 
 #[derive(Debug, Default)]
 pub struct Survey<'u> {
+    /// The client's messages.
+    pub bytes: &'u [u8],
     pub steps: SmallVec<[Step<'u>; 1]>,
     /// Distinct statements that are prepared or run, in order.
     pub entries: Entries,
@@ -79,9 +83,9 @@ pub struct Survey<'u> {
 
 impl<'u> Survey<'u> {
     pub fn of(bytes: &'u [u8], unit: Unit, session: &Session, group: &Group) -> Result<Self, ProtocolError> {
-        let mut survey = Self::default();
+        let mut survey = Self { bytes, ..Self::default() };
         match unit.end {
-            End::Query => survey.query(bytes, group)?,
+            End::Query => survey.query(bytes, session)?,
             End::Call => {
                 survey.executes = true;
                 survey.steps.push(Step::Forward(tag::FUNCTION_CALL, bytes));
@@ -91,9 +95,9 @@ impl<'u> Survey<'u> {
         Ok(survey)
     }
 
-    fn query(&mut self, bytes: &'u [u8], group: &Group) -> Result<(), ProtocolError> {
+    fn query(&mut self, bytes: &'u [u8], session: &Session) -> Result<(), ProtocolError> {
         let text = fields::query(bytes)?;
-        let entry = entry(group, text);
+        let entry = entry(&session.plans, text);
         self.runs.push(Arc::clone(&entry));
         self.entries.push(entry);
         self.executes = true;
@@ -135,7 +139,9 @@ impl<'u> Survey<'u> {
         let parse = Parse::read(message)?;
         // Drivers that name no statements parse the same text again and again.
         let last = session.unnamed.as_ref().filter(|statement| *statement.text == *parse.query);
-        let entry = last.map_or_else(|| entry(group, parse.query), |statement| Arc::clone(&statement.entry));
+        let plans = &session.plans;
+        let known = |statement: &Arc<Statement>| plans.renewed(&statement.entry, parse.query);
+        let entry = last.map_or_else(|| entry(plans, parse.query), known);
         self.entries.push(Arc::clone(&entry));
         self.parses += 1;
         if parse.name.is_empty() {
@@ -169,7 +175,7 @@ impl<'u> Survey<'u> {
         let Some(statement) = self.statement(bind.statement, session) else { return Ok(()) };
         // Whether its portal is run in this unit or in a later one of the transaction makes no difference to anybody.
         self.executes = true;
-        self.runs.push(Arc::clone(&statement.entry));
+        self.runs.push(session.plans.renewed(&statement.entry, &statement.text));
         if bind.statement.is_empty() {
             self.steps.push(Step::Forward(tag::BIND, message));
         } else {
@@ -198,7 +204,7 @@ impl<'u> Survey<'u> {
     fn statement(&mut self, name: &[u8], session: &Session) -> Option<Arc<Statement>> {
         if !name.is_empty() {
             if let Some(statement) = self.find(name, session) {
-                self.note(&statement);
+                self.note(&statement, session);
                 return Some(statement);
             }
             let name = String::from_utf8_lossy(name);
@@ -215,7 +221,7 @@ impl<'u> Survey<'u> {
             Some(Some(statement)) => Some(statement),
             None if session.unnamed.is_some() => {
                 let statement = session.unnamed.clone()?;
-                self.note(&statement);
+                self.note(&statement, session);
                 self.steps.push(Step::Unnamed(Arc::clone(&statement)));
                 Some(statement)
             }
@@ -270,8 +276,8 @@ impl<'u> Survey<'u> {
         }
     }
 
-    fn note(&mut self, statement: &Statement) {
-        self.entries.push(Arc::clone(&statement.entry));
+    fn note(&mut self, statement: &Statement, session: &Session) {
+        self.entries.push(session.plans.renewed(&statement.entry, &statement.text));
     }
 
     fn fail(&mut self, code: &str, message: String) {
@@ -361,6 +367,22 @@ impl<'u> Survey<'u> {
         out
     }
 
+    /// Whether it asks what its session has drawn from a sequence.
+    pub fn asks_for_sequences(&self) -> bool {
+        let asks = |entry: &Arc<Entry>| entry.plan().is_some_and(|plan| plan.pins.iter().any(|pin| pin == SEQUENCE));
+        self.with_effects().iter().any(asks)
+    }
+
+    /// Whether it may change the catalogue, which its text shows or not.
+    pub fn may_define(&self) -> bool {
+        self.executes && self.runs.is_empty()
+            || self
+                .with_effects()
+                .iter()
+                .filter_map(|entry| entry.plan())
+                .any(|plan| plan.may_define || plan.effects.iter().any(|effect| matches!(effect, Effect::Define {})))
+    }
+
     /// Whether something in it reads as far as its text shows, and may write all the same.
     pub fn may_write(&self) -> bool {
         self.executes && self.runs.iter().filter_map(|entry| entry.plan()).any(|plan| plan.may_write)
@@ -386,13 +408,13 @@ impl<'u> Survey<'u> {
 }
 
 /// The plan's entry of a statement.
-fn entry(group: &Group, text: &[u8]) -> Arc<Entry> {
+fn entry(plans: &Plans, text: &[u8]) -> Arc<Entry> {
     thread_local! {
         static KEY: std::cell::RefCell<Vec<u8>> = const { std::cell::RefCell::new(Vec::new()) };
     }
     KEY.with_borrow_mut(|key| {
         key.clear();
         lexer::key(text, key);
-        group.plans.entry(key, text)
+        plans.entry(key, text)
     })
 }

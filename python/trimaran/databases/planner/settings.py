@@ -8,10 +8,14 @@ from dataclasses import dataclass, field
 from postgast.pg_query_pb2 import FuncCall, Node, VariableSetKind, VariableSetStmt
 
 from trimaran.databases.planner.facts import TEMPORARY, constant
-from trimaran.databases.planner.functions import SETTING
+from trimaran.databases.planner.functions import RANDOM_SEED, SETTING
 from trimaran.databases.planner.plan import Effect
 
 STRING_SYNTAX = "standard_conforming_strings is off"
+_OF_A_TRANSACTION = frozenset(
+    {"transaction_isolation", "transaction_read_only", "transaction_deferrable", "transaction_snapshot"}
+)
+"""Settings that end with the transaction, whatever the statement says."""
 
 
 @dataclass(slots=True)
@@ -26,7 +30,7 @@ class Change:
 def set_statement(node: VariableSetStmt, sql: str) -> Change:
     """SET and RESET in all their forms; `sql` is the statement's own text."""
     name = node.name.lower()
-    scope = "local" if node.is_local or name.startswith("transaction_") else "session"
+    scope = "local" if node.is_local or name in _OF_A_TRANSACTION else "session"
     match node.kind:
         case VariableSetKind.VAR_RESET_ALL:
             return Change([Effect.of("reset", name=None)], unpins=[SETTING])
@@ -50,7 +54,9 @@ def _characteristics(node: VariableSetStmt, sql: str) -> Change:
     for name, value in modes(node.args).items():
         setting, scope = (f"default_{name}", "session") if session else (name, "local")
         shown = value if isinstance(value, str) else "on" if value else "off"
-        change.effects.append(_set(setting, scope, shown, sql))
+        # One statement each: each of them may be set again by itself.
+        one = f"SELECT pg_catalog.set_config('{setting}', '{shown}', false)" if session else sql
+        change.effects.append(_set(setting, scope, shown, one))
     return change
 
 
@@ -76,7 +82,7 @@ def set_config(call: FuncCall) -> Change:
     if not isinstance(name, str) or not isinstance(is_local, bool) or not (isinstance(value, str) or is_null):
         return Change(pins=[] if is_local is True else [SETTING])
     name = name.lower()
-    scope = "local" if is_local or name.startswith("transaction_") else "session"
+    scope = "local" if is_local or name in _OF_A_TRANSACTION else "session"
     new = value if isinstance(value, str) else None
     shown = "NULL" if new is None else _quoted(new)
     sql = f"SELECT pg_catalog.set_config({_quoted(name)}, {shown}, {str(is_local).lower()})"
@@ -90,6 +96,8 @@ def _set(name: str, scope: str, value: str | bool | None, sql: str, *, to_defaul
 def _pins(name: str, scope: str, value: str | None) -> list[str]:
     if scope == "local" or value is None:
         return []
+    if name == "seed":
+        return [RANDOM_SEED]
     value = value.strip().lower()
     if name == "standard_conforming_strings" and value not in ("on", "true", "tru", "tr", "t", "yes", "ye", "y", "1"):
         return [STRING_SYNTAX]

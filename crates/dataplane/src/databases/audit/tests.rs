@@ -1,0 +1,43 @@
+use super::*;
+
+fn row(values: &[&str]) -> Vec<Option<String>> {
+    values.iter().map(|value| Some((*value).to_owned())).collect()
+}
+
+#[test]
+fn names_of_custom_settings_are_told_by_their_dots() {
+    for name in ["app.tenant", "a.b.c", "_x.y1", "request.jwt.claims"] {
+        assert!(is_custom(name), "{name}");
+    }
+    for name in ["work_mem", "1.5", "a.", ".a", "a..b", "app.1", ""] {
+        assert!(!is_custom(name), "{name}");
+    }
+}
+
+#[test]
+fn unseen_code_is_asked_about_with_the_names_that_its_messages_have() {
+    let opaque = Plan { audit: Audit::Settings, unknown_settings: true, doubtful: false, ..Plan::doubtful("test") };
+    let mut need = Need::default();
+    need.add(&opaque, b"Q\0\0\0\x20SELECT set('App.Tenant', 1.5)\0");
+    assert_eq!(need.custom.iter().map(AsRef::as_ref).collect::<Vec<&str>>(), ["app.tenant"]);
+    assert!(!need.unknown, "the name that it makes is the one in its text");
+    let mut need = Need::default();
+    need.add(&opaque, b"SELECT set(1)");
+    assert!(need.unknown);
+}
+
+#[test]
+fn the_answer_is_read_whole_or_not_at_all() {
+    let state = row(&["t", "f", "t", "f", "t", "0", "3", "0", "5", "70", "0", "9"]);
+    let settings = [row(&["TimeZone", "UTC", "t"]), row(&["role", "none", "t"])];
+    let rows: Vec<_> = [vec![state.clone()], settings.to_vec()].concat();
+    let found = Findings::read(&rows, Audit::Settings).unwrap();
+    assert_eq!(found.pins, [ADVISORY_LOCK, LISTEN]);
+    assert!(found.has_used_temporary && !found.is_misled);
+    assert_eq!((found.prepared, found.changes, found.relation_changes), (3, (5, 70), (0, 9)));
+    let settings = found.settings.unwrap();
+    assert_eq!(statement_of(&settings[0]), "SELECT pg_catalog.set_config('timezone', 'UTC', false)");
+    assert!(Findings::read(&[], Audit::State).is_none());
+    assert!(Findings::read(&[state[..11].to_vec()], Audit::State).is_none());
+    assert!(Findings::read(&[state, row(&["x"])], Audit::Settings).is_none());
+}
