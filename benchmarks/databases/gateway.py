@@ -1,6 +1,6 @@
 """The data plane by itself, with the planner that it needs: `python -m benchmarks.databases.gateway SNAPSHOT`.
 
-Ends with SIGTERM. Nothing of the supervisor runs in it, and no PostgreSQL.
+Ends with SIGTERM. Nothing of the supervisor runs in it, and no PostgreSQL. Catalogues are read as the monitor's role.
 """
 
 from __future__ import annotations
@@ -12,12 +12,15 @@ from pathlib import Path
 from trimaran._core import DataPlane
 from trimaran.databases.planning import Planning
 
+from benchmarks.databases.catalogues import connector
+
 
 def main() -> None:
     """Serve until SIGTERM."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
-    plane = DataPlane(Path(sys.argv[1]).read_text())
-    planning = Planning(plane)
+    snapshot = Path(sys.argv[1]).read_text()
+    plane = DataPlane(snapshot)
+    planning = Planning(plane, connector(snapshot))
     planning.start()
     signal.sigwait({signal.SIGTERM, signal.SIGINT})
     planning.stop()

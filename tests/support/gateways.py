@@ -81,7 +81,13 @@ def start_gateway(primary: EmbeddedNode, **changes: Any) -> Gateway:
     monitor = {"user": app.username or "", "password": app.password or "", "database": app.path[1:]}
     settings = database(node("main-1", primary.address), users=users, monitor=monitor, **changes)
     plane = DataPlane(_snapshot(settings))
-    planning = Planning(plane)
+
+    def connect(group: str, name: str) -> psycopg.Connection[Any]:
+        return psycopg.connect(
+            f"{superuser(primary).rpartition('/')[0]}/{quote(name)}", connect_timeout=2, autocommit=True
+        )
+
+    planning = Planning(plane, connect)
     planning.start()
     return Gateway(plane, settings, primary, planning)
 

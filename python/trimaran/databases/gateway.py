@@ -176,15 +176,20 @@ class DatabaseGateway:
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-async def _roles(primary: Member, login: Credentials) -> tuple[User, ...]:
-    address = conninfo.make_conninfo(
-        primary.dsn,
+def login_of(node: Member, login: Credentials, database: str) -> str:
+    """The address of a database on a node, for Trimaran's own questions."""
+    return conninfo.make_conninfo(
+        node.dsn,
         user=login.monitor_user,
         password=login.monitor_password,
-        dbname=login.database,
+        dbname=database,
         connect_timeout=2,
         application_name="trimaran",
     )
+
+
+async def _roles(primary: Member, login: Credentials) -> tuple[User, ...]:
+    address = login_of(primary, login, login.database)
     async with await psycopg.AsyncConnection.connect(address, autocommit=True) as connection:
         rows = await (await connection.execute(_ROLES)).fetchall()
     operators = {login.app_user, login.monitor_user}

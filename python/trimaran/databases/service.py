@@ -11,13 +11,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
+
 from trimaran import facts
 from trimaran._core import DataPlane
 from trimaran.config.model import Database
 from trimaran.errors import TrimaranError
 from trimaran.journal import Journal
 
-from .gateway import CONSOLE, REFRESH_S, DatabaseGateway
+from .gateway import CONSOLE, REFRESH_S, DatabaseGateway, login_of
 from .group import DatabaseGroup
 from .planning import Planning
 
@@ -25,6 +27,8 @@ _DRAIN_S = 2.0
 """How long transactions on a primary that hands over may take to end."""
 _DRAIN_FAILING_S = 0.2
 """The same for one that fails and still answers, as with a full disk: meanwhile nobody else can write."""
+_NODES_WAIT_S = 1.0
+"""How long another thread waits for the event loop to say where the nodes are."""
 
 
 class DatabaseService:
@@ -39,9 +43,11 @@ class DatabaseService:
         self._gateways: dict[str, DatabaseGateway] = {}
         self._plane: DataPlane | None = None
         self._planning: Planning | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def start(self) -> None:
         """Starts embedded nodes and finds those of others. Raises DatabaseError."""
+        self._loop = asyncio.get_running_loop()
         for name, group in self.groups.items():
             await group.start(lambda message: self._journal.say("postgres", message))
             if group.settings.gateway:
@@ -62,8 +68,25 @@ class DatabaseService:
         """The data plane has the gateways now: from here on it gets plans for statements."""
         self._plane = plane
         if self._gateways:
-            self._planning = Planning(plane)
+            self._planning = Planning(plane, self.connect)
             self._planning.start()
+
+    def connect(self, group: str, database: str) -> psycopg.Connection[Any]:
+        """A connection to a database of a group, to read its catalogue: on the primary, or on a replica when there is none.
+
+        For threads other than the event loop's. Raises psycopg.Error, OSError or TimeoutError within a few seconds.
+        """
+        assert self._loop is not None
+
+        async def find() -> str:
+            found = {member.role: member for member in self._group(group).members()}
+            if node := found.get("primary") or found.get("replica"):
+                return login_of(node, self._group(group).credentials, database)
+            raise OSError(f"no node of {group} answers")
+
+        return psycopg.connect(
+            asyncio.run_coroutine_threadsafe(find(), self._loop).result(_NODES_WAIT_S), autocommit=True
+        )
 
     async def watch_users(self) -> None:
         """Takes over roles and passwords as they are on the primaries, for ever."""

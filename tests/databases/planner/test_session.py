@@ -266,13 +266,15 @@ def test_the_json_is_one_stable_line() -> None:
     assert plan("BEGIN; SELECT 1 FROM t").to_json() == (
         '{"access":"write","reason":"begins a transaction that may write","statements":2,"tables":["t"],'
         '"effects":[{"kind":"begin","read_only":null,"isolation":null,"deferrable":null}],"pins":[],"unpins":[],'
-        '"hint":null,"doubtful":false,"may_write":false}'
+        '"hint":null,"doubtful":false,"may_write":false,'
+        '"audit":"settings","custom":[],"unknown_settings":true,"reads_custom":null,"may_define":true,"temp":false,'
+        '"provisional":false}'
     )
 
 
 def test_a_plan_can_be_told_to_a_person() -> None:
-    assert explain(plan("SELECT 1 FROM t")) == (
-        "runs on: a replica or the primary (reads only: SELECT without locking)\ntables: t"
+    assert explain(plan("SELECT 1 FROM pg_class")) == (
+        "runs on: a replica or the primary (reads only: SELECT without locking)\ntables: pg_class"
     )
     told = explain(plan("LISTEN a; SET x.y = 'z'"))
     assert "runs on: primary" in told

@@ -8,6 +8,7 @@ from typing import Literal
 
 Access = Literal["read", "write"]
 Hint = Literal["primary", "replica"]
+Audited = Literal["none", "state", "settings"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +43,15 @@ class Plan:
     `access` is "read" only if every statement surely is one. `effects` stand in the order of the statements. `pins` are
     the reasons why the session must keep its server connection from now on; `unpins` are the reasons that end, once the
     transaction that holds the statement has committed. `doubtful`: the text could not be analysed; such a plan holds for
-    this very text and is not to be shared with others of the same key. `may_write`: it reads as far as the text shows, and calls
-    a function that is not known to be PostgreSQL's own. `reason` is a sentence for a person.
+    this very text and is not to be shared with others of the same key. `may_write`: made without a catalogue, it reads as far
+    as the text shows, and calls a function that is not known to be PostgreSQL's own. `reason` is a sentence for a person.
+
+    `audit` is what has to be looked at on the connection before another session gets it, because code that the text does not
+    show may have changed it: nothing; advisory locks, temporary objects, held cursors, channels and statements prepared in
+    SQL ("state"); settings too. `custom`: the custom settings that may have been made, which have to be asked for by name;
+    `unknown_settings`: there may be others. `reads_custom`: the custom settings that its code reads, None for any.
+    `may_define`: it may run definitions (DDL) that the text does not show. `temp`: it uses temporary objects, or changes
+    search_path so that what is made later may be temporary. `provisional`: the catalogue could not be read; ask again.
     """
 
     access: Access
@@ -56,6 +64,13 @@ class Plan:
     hint: Hint | None = None
     doubtful: bool = False
     may_write: bool = False
+    audit: Audited = "none"
+    custom: tuple[str, ...] = ()
+    unknown_settings: bool = False
+    reads_custom: tuple[str, ...] | None = ()
+    may_define: bool = False
+    temp: bool = False
+    provisional: bool = False
 
     def to_json(self) -> str:
         """One line, every key always present and in this order."""
@@ -71,6 +86,13 @@ class Plan:
                 "hint": self.hint,
                 "doubtful": self.doubtful,
                 "may_write": self.may_write,
+                "audit": self.audit,
+                "custom": self.custom,
+                "unknown_settings": self.unknown_settings,
+                "reads_custom": self.reads_custom,
+                "may_define": self.may_define,
+                "temp": self.temp,
+                "provisional": self.provisional,
             },
             separators=(",", ":"),
         )
@@ -85,6 +107,8 @@ def explain(plan: Plan) -> str:
     lines.extend(f"session: {_sentence(effect)}" for effect in plan.effects)
     lines.extend(f"keeps its connection from now on: {pin}" for pin in plan.pins)
     lines.extend(f"no longer keeps its connection for: {pin}" for pin in plan.unpins)
+    if plan.audit != "none":
+        lines.append(f"looked at before its connection is given back: {plan.audit}")
     return "\n".join(lines)
 
 

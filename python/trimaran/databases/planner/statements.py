@@ -28,6 +28,7 @@ from postgast.pg_query_pb2 import (
 )
 
 from trimaran.databases.planner import definitions, settings
+from trimaran.databases.planner.code import Code
 from trimaran.databases.planner.comments import without_comments
 from trimaran.databases.planner.facts import TEMPORARY, Facts, constant, names_of, qualified
 from trimaran.databases.planner.functions import (
@@ -68,6 +69,8 @@ class Outcome:
     unpins: list[str] = field(default_factory=list)
     may_write: bool = False
     """A function may be the user's, and do anything."""
+    code: Code = field(default_factory=Code)
+    """Everything that runs with it."""
 
 
 def judge(node: Node, facts: Facts, sql: str) -> Outcome:
