@@ -68,7 +68,7 @@ def _judge_all(text: str, catalogue: Catalogue | None, tables: dict[str, None]) 
             each.kind == "set" for each in outcome.effects
         )
         code = uses.of_statement(raw.stmt, nested=False, followed=followed)
-        unseen.follow_outcome(outcome, code, catalogue, unknown_function=facts.unknown_function)
+        unseen.follow_outcome(outcome, code, catalogue)
         outcomes.append(outcome)
         tables.update((name, None) for _, name in facts.tables)
     return outcomes

@@ -126,7 +126,7 @@ class Code:
 
     def runs_texts(self, constants: list[str], *, composed_here: bool) -> None:
         """It runs texts made of these constants and of values; not `composed_here`: also texts that it is given."""
-        known = composed_here and any(_HARMLESS_START.match(text) for text in constants)
+        known = composed_here and any(_HARMLESS_START.match(text) or any(_SETS.findall(text)) for text in constants)
         self.is_opaque("runs dynamic SQL", any_setting=not known)
         for text in constants:
             for name in (*_SETS.findall(text), *_SET_CONFIG.findall(text)):

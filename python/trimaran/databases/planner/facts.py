@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from google.protobuf.message import Message
 from postgast.pg_query_pb2 import CommonTableExpr, FuncCall, Node, RangeVar
 
-from trimaran.databases.planner.functions import PINS, differs_by_node, is_builtin, is_known, needs_primary
+from trimaran.databases.planner.functions import PINS, differs_by_node, is_builtin, needs_primary
 
 TEMPORARY = "temporary table"
 
@@ -30,8 +30,6 @@ class Facts:
     into: RangeVar | None = None
     function: str | None = None
     """The first function that needs the primary."""
-    unknown_function: bool = False
-    """A function is called that is not known to be PostgreSQL's own."""
     relation: str | None = None
     """The first relation whose content is the node's."""
     pins: list[str] = field(default_factory=list)
@@ -119,8 +117,6 @@ def _function(facts: Facts, call: FuncCall) -> None:
         pin = PINS.get(name)
         if pin and pin not in facts.pins:
             facts.pins.append(pin)
-    if not is_known(schema, name):
-        facts.unknown_function = True
     if is_builtin(schema):
         if name == "set_config":
             facts.set_config.append(call)

@@ -9,7 +9,7 @@ from trimaran.databases.catalogue import Catalogue, custom_settings
 from trimaran.databases.catalogue.facts import CUSTOM_MAX
 from trimaran.databases.planner import bodies, reach
 from trimaran.databases.planner.code import Audit, Code
-from trimaran.databases.planner.functions import SETTING
+from trimaran.databases.planner.functions import SETTING, is_builtin, is_known, needs_primary
 from trimaran.databases.planner.plan import Audited, Effect, Plan
 from trimaran.databases.planner.statements import Outcome
 
@@ -19,11 +19,11 @@ _NAMES_TEMPORARY = ("pg_temp", "u&", "\\")
 _WORD = re.compile(r"[^\W\d][\w$]*")
 
 
-def follow_outcome(outcome: Outcome, code: Code, catalogue: Catalogue | None, *, unknown_function: bool) -> None:
+def follow_outcome(outcome: Outcome, code: Code, catalogue: Catalogue | None) -> None:
     """Completes the outcome of a statement with all that `code`, its own, reaches."""
     if catalogue is None:
-        outcome.may_write = unknown_function
-        _without_catalogue(code, unknown_function)
+        outcome.may_write = any(not is_known(*name) for name in code.functions)
+        _without_catalogue(code)
         outcome.code = code
         _note(outcome, "the catalogue is not known" if code.audit == Audit.SETTINGS else None)
         return
@@ -37,11 +37,12 @@ def _note(outcome: Outcome, what: str | None) -> None:
         outcome.reason = f"{outcome.reason}; {what}"
 
 
-def _without_catalogue(code: Code, unknown_function: bool) -> None:
+def _without_catalogue(code: Code) -> None:
     """Whatever is not PostgreSQL's own may run anything."""
     relations = [*code.reads, *code.written, *code.truncated, *code.refreshed]
     foreign = any(not reach.is_system(None, *name) for name in relations)
-    if unknown_function or foreign or code.definitions or code.inner:
+    unknown = any(not (is_known(*name) or (is_builtin(name[0]) and needs_primary(*name))) for name in code.functions)
+    if unknown or foreign or code.definitions or code.inner:
         code.is_opaque("may run code that is not known", any_setting=True)
     reach.call_system_functions(code)
 
