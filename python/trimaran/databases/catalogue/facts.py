@@ -71,6 +71,18 @@ class Relation:
 
 
 @dataclass(frozen=True, slots=True)
+class System:
+    """PostgreSQL's own objects, of its schemas pg_catalog and information_schema."""
+
+    functions: Mapping[int, str]
+    function_names: frozenset[str]
+    volatile: frozenset[str]
+    """Names of functions of which at least one is volatile."""
+    relations: Mapping[int, str]
+    relation_names: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Catalogue:
     """One database at one moment. Names are as the catalogue has them; all of one name are kept together."""
 
@@ -88,14 +100,9 @@ class Catalogue:
     """Functions that definitions (DDL) run."""
     ambient: tuple[int, ...]
     """Functions that any statement may run without naming anything: casts between PostgreSQL's own types."""
-    system_functions: frozenset[str]
-    """Names of PostgreSQL's own."""
-    system_volatile: Mapping[int, str]
-    """Those that are volatile, by oid, and others of which more is to be known than that."""
-    system_relations: frozenset[str]
+    system: System
     custom_settings: tuple[str, ...]
     """Every custom setting that a text of the catalogue names, at most `CUSTOM_MAX`."""
-    system_volatile_names: frozenset[str]
     memory: dict[Key, object] = field(default_factory=dict, compare=False, repr=False)
     """What the planner has already read out of each; only it uses this."""
 

@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 
 from trimaran.databases.catalogue import queries, trees
-from trimaran.databases.catalogue.facts import CUSTOM_MAX, Catalogue, Function, Key, Named, Part, Relation
+from trimaran.databases.catalogue.facts import CUSTOM_MAX, Catalogue, Function, Key, Named, Part, Relation, System
 
 _IN_TEXT = re.compile(
     r"""(?: \b(?:set_config|current_setting) \s*\(\s* '+ | \bset \s+ (?:(?:local|session) \s+)? )
@@ -22,7 +22,7 @@ _IN_TEXT = re.compile(
 def load(connection: psycopg.Connection[Any]) -> Catalogue:
     """The catalogue of the connection's database. Raises psycopg.Error. All of it is of one moment when the connection is in
     a REPEATABLE READ transaction; otherwise `fingerprint` is to be asked before."""
-    system = _one(connection, queries.SYSTEM)
+    system = _system(connection)
     functions = {row[0]: _function(row) for row in connection.execute(queries.FUNCTIONS)}
     relations = {
         oid: Relation(oid, schema, name, kind) for oid, schema, name, kind in connection.execute(queries.RELATIONS)
@@ -65,11 +65,8 @@ def load(connection: psycopg.Connection[Any]) -> Catalogue:
         {key: tuple(found) for key, found in parts.items()},
         tuple(event_triggers),
         tuple(ambient),
-        frozenset(system[0].split()),
-        dict(zip(system[1], system[2], strict=True)),
-        frozenset(system[3].split()),
+        system,
         tuple(sorted(settings)[:CUSTOM_MAX]),
-        frozenset(system[4].split()),
     )
 
 
@@ -78,10 +75,23 @@ def custom_settings(text: str) -> set[str]:
     return {name.lower() for name in _IN_TEXT.findall(text)}
 
 
-def _one(connection: psycopg.Connection[Any], query: str) -> Any:
-    row = connection.execute(query).fetchone()
-    assert row is not None
-    return row
+_systems: dict[int, System] = {}
+
+
+def _system(connection: psycopg.Connection[Any]) -> System:
+    """What is PostgreSQL's own; asked once for each version, because it is the same in all databases."""
+    version = connection.info.server_version
+    if version not in _systems:
+        functions = connection.execute(queries.SYSTEM_FUNCTIONS).fetchall()
+        relations: dict[int, str] = dict(connection.execute(queries.SYSTEM_RELATIONS).fetchall())
+        _systems[version] = System(
+            {oid: name for oid, name, _ in functions},
+            frozenset(name for _, name, _ in functions),
+            frozenset(name for _, name, volatile in functions if volatile),
+            relations,
+            frozenset(relations.values()),
+        )
+    return _systems[version]
 
 
 def _function(row: Any) -> Function:

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 _OF_USERS = "n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')"
 
-SYSTEM = """SELECT
-(SELECT pg_catalog.string_agg(DISTINCT proname, ' ') FROM pg_catalog.pg_proc
- WHERE pronamespace IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace) AND oid < 16384),
-f.oids, f.names,
-(SELECT pg_catalog.string_agg(relname, ' ') FROM pg_catalog.pg_class
- WHERE relnamespace IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace) AND oid < 16384
- AND relkind IN ('r', 'v')),
-(SELECT pg_catalog.string_agg(DISTINCT proname, ' ') FROM pg_catalog.pg_proc
- WHERE pronamespace = 'pg_catalog'::regnamespace AND oid < 16384 AND provolatile = 'v')
-FROM (SELECT pg_catalog.array_agg(oid::int8) AS oids, pg_catalog.array_agg(proname::text) AS names
- FROM pg_catalog.pg_proc WHERE pronamespace = 'pg_catalog'::regnamespace AND oid < 16384
- AND (provolatile = 'v' OR proname ~ '(_to_xml|^pg_|^txid_|^inet_)')) f"""
+_SYSTEM = "('pg_catalog'::regnamespace, 'information_schema'::regnamespace) AND oid < 16384"
+
+SYSTEM_FUNCTIONS = f"""SELECT oid::int8, proname::text, provolatile = 'v' FROM pg_catalog.pg_proc
+WHERE pronamespace IN {_SYSTEM}"""
+
+SYSTEM_RELATIONS = f"""SELECT oid::int8, relname::text FROM pg_catalog.pg_class
+WHERE pronamespace IN {_SYSTEM} AND relkind IN ('r', 'v')""".replace("pronamespace", "relnamespace")
 
 FUNCTIONS = """SELECT p.oid::int8, n.nspname::text, p.proname::text, p.provolatile::text, l.lanname::text,
 CASE WHEN l.lanname IN ('sql', 'plpgsql') THEN p.prosrc ELSE '' END,
@@ -63,9 +58,10 @@ _KINDS = [
     FROM pg_catalog.pg_policy p WHERE p.polwithcheck IS NOT NULL""",
     """SELECT CASE a.attgenerated WHEN 'v' THEN 'read' ELSE 'write' END, d.adrelid, 'default of ' || a.attname, NULL, NULL,
     d.adbin::text FROM pg_catalog.pg_attrdef d
-    JOIN pg_catalog.pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum""",
+    JOIN pg_catalog.pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum
+    WHERE NOT ({harmless})""",
     """SELECT 'write', k.conrelid, 'constraint ' || k.conname, NULL, NULL, k.conbin::text
-    FROM pg_catalog.pg_constraint k WHERE k.conbin IS NOT NULL AND k.conrelid <> 0 AND k.oid >= 16384""",
+    FROM pg_catalog.pg_constraint k WHERE k.conrelid <> 0 AND k.oid >= 16384 AND k.conbin IS NOT NULL""",
     """SELECT 'type', k.contypid, 'constraint ' || k.conname, NULL, NULL, k.conbin::text
     FROM pg_catalog.pg_constraint k WHERE k.conbin IS NOT NULL AND k.contypid <> 0 AND k.oid >= 16384""",
     """SELECT 'write', k.conrelid, 'constraint ' || k.conname, 'function', o.oprcode::oid, NULL
@@ -90,9 +86,12 @@ _KINDS = [
     # Values of a type: what it is made of, casts that need not be written, comparisons that ORDER BY and DISTINCT make.
     """SELECT 'type', t.oid, 'type ' || t.typname, 'type', b.base, NULL
     FROM pg_catalog.pg_type t, pg_catalog.unnest(ARRAY[t.typbasetype, t.typelem]) b(base)
-    WHERE t.oid >= 16384 AND b.base >= 16384""",
+    WHERE t.oid >= 16384 AND b.base >= 16384 AND (t.typtype = 'd' OR EXISTS (
+     SELECT FROM pg_catalog.pg_type e LEFT JOIN pg_catalog.pg_class c ON c.oid = e.typrelid
+     WHERE e.oid = t.typelem AND (e.typrelid = 0 OR c.relkind = 'c')))""",
     """SELECT 'type', t.oid, 'type ' || t.typname, 'columns', t.typrelid, NULL
-    FROM pg_catalog.pg_type t WHERE t.oid >= 16384 AND t.typrelid <> 0""",
+    FROM pg_catalog.pg_type t JOIN pg_catalog.pg_class c ON c.oid = t.typrelid WHERE t.oid >= 16384 AND (c.relkind = 'c'
+     OR EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND a.atttypid >= 16384))""",
     """SELECT 'type', r.oid, 'range', 'function', f.oid, NULL FROM (
      SELECT rngtypid, rngcanonical::oid, rngsubdiff::oid FROM pg_catalog.pg_range WHERE rngtypid >= 16384
     ) x(oid, canonical, subdiff) JOIN pg_catalog.pg_type r ON r.oid = x.oid,
@@ -116,5 +115,13 @@ _KINDS = [
     FROM pg_catalog.pg_db_role_setting s, pg_catalog.unnest(s.setconfig) x WHERE x LIKE '%.%=%'""",
 ]
 
+_HARMLESS = """d.adbin::text LIKE ANY (ARRAY['{CONST %', '{SQLVALUEFUNCTION %', '{NEXTVALUEEXPR %', '{FUNCEXPR :funcid 1299 %',
+ '{FUNCEXPR :funcid 3432 %'])
+ OR d.adbin::text LIKE '{FUNCEXPR :funcid 1574 %' AND d.adbin::text NOT LIKE '%funcid%funcid%'
+ OR d.adbin::text LIKE '{FUNCEXPR :funcid 480 % :args ({FUNCEXPR :funcid 1574 %' AND d.adbin::text NOT LIKE '%funcid%funcid%funcid%'"""
+"""Most defaults of most tables: constants, CURRENT_USER and the like, now(), gen_random_uuid(), and the next value of a sequence
+(with a cast to integer)."""
+
 PARTS = "SELECT kind, oid::int8, label, target_kind, target::int8, tree FROM (" + "\nUNION ALL ".join(_KINDS)
-PARTS += ") x(kind, oid, label, target_kind, target, tree) WHERE tree IS NULL OR tree NOT LIKE '{CONST%'"
+PARTS += ") x(kind, oid, label, target_kind, target, tree)"
+PARTS = PARTS.replace("{harmless}", _HARMLESS)

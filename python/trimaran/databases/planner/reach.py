@@ -69,9 +69,9 @@ def _function(oid: int, catalogue: Catalogue) -> Code:
     function = catalogue.functions.get(oid)
     code = Code()
     if function is None:
-        name = catalogue.system_volatile.get(oid)
+        name = catalogue.system.functions.get(oid)
         if name is not None:
-            call_builtin(code, name, volatile=True)
+            call_builtin(code, name, volatile=name in catalogue.system.volatile)
         return code
     volatile = function.volatility == "v"
     for tree in function.trees:
@@ -146,14 +146,16 @@ def _tree(code: Code, text: str, catalogue: Catalogue) -> None:
     for oid in tree.functions:
         if oid in catalogue.functions:
             code.links.append(Link(_calls(catalogue, oid), Key("function", oid)))
-        elif (name := catalogue.system_volatile.get(oid)) is not None and name not in SETTING_FUNCTIONS:
-            call_builtin(code, name, volatile=True)
+        elif (name := catalogue.system.functions.get(oid)) is not None and name not in SETTING_FUNCTIONS:
+            call_builtin(code, name, volatile=name in catalogue.system.volatile)
     for oid in tree.operators:
         if oid in catalogue.operators:
             function = catalogue.operators[oid]
             code.links.append(Link(_calls(catalogue, function), Key("function", function)))
     code.links += [Link("", Key("type", oid)) for oid in tree.types]
     for oid in tree.relations:
+        if differs_by_node("pg_catalog", catalogue.system.relations.get(oid, "")):
+            code.writes(f"reads {catalogue.system.relations[oid]}, which differs by node")
         if oid in catalogue.relations:
             code.links.append(Link(_does("reads", catalogue, oid), Key("read", oid)))
             if tree.writes:
@@ -207,9 +209,9 @@ def _resolve_function(code: Code, name: Name, catalogue: Catalogue) -> None:
     schema, function = name
     found = list(_matching(catalogue.functions_named, name))
     code.links += [Link(_calls(catalogue, each.oid), Key("function", each.oid)) for each in found]
-    if schema in ("", "pg_catalog", "information_schema") and function in catalogue.system_functions:
+    if schema in ("", "pg_catalog", "information_schema") and function in catalogue.system.function_names:
         if function not in SETTING_FUNCTIONS:
-            call_builtin(code, function, volatile=function in catalogue.system_volatile_names)
+            call_builtin(code, function, volatile=function in catalogue.system.volatile)
     elif not found and code.strict:
         types = list(_matching(catalogue.types_named, name))
         code.links += [Link("", Key("type", each.oid)) for each in types]
@@ -229,7 +231,7 @@ def _resolve_relation(code: Code, name: Name, kind: Kind, words: str, catalogue:
     found = list(_matching(catalogue.relations_named, name))
     for each in found:
         code.links.append(Link(_does(words, catalogue, each.oid), Key(kind, each.oid)))
-    if differs_by_node(schema, relation) and (code.strict or relation in catalogue.system_relations):
+    if differs_by_node(schema, relation) and (code.strict or relation in catalogue.system.relation_names):
         code.writes(f"reads {relation}, which differs by node")
     if is_system(catalogue, schema, relation):
         if kind != "read" and (code.strict or relation == "pg_settings"):
@@ -246,7 +248,7 @@ def is_system(catalogue: Catalogue | None, schema: str, relation: str) -> bool:
         return True
     if schema:
         return False
-    return relation.startswith("pg_") if catalogue is None else relation in catalogue.system_relations
+    return relation.startswith("pg_") if catalogue is None else relation in catalogue.system.relation_names
 
 
 def _matching(named: Mapping[str, tuple[Named, ...]], name: Name) -> Iterator[Named]:
@@ -258,7 +260,7 @@ def _matching(named: Mapping[str, tuple[Named, ...]], name: Name) -> Iterator[Na
 
 def _function_name(catalogue: Catalogue, oid: int) -> str:
     function = catalogue.functions.get(oid)
-    return f"{function.name if function else catalogue.system_volatile.get(oid, 'a function')}()"
+    return f"{function.name if function else catalogue.system.functions.get(oid, 'a function')}()"
 
 
 def _calls(catalogue: Catalogue, oid: int) -> str:

@@ -70,7 +70,7 @@ def follow_long(outcome: Outcome, text: str, catalogue: Catalogue | None) -> Non
         (catalogue.types_named, code.types),
     ):
         names.update((("", name), None) for name in known if name in words or (_is_odd(name) and name in text))
-    code.functions.update((("", name), None) for name in words & catalogue.system_functions)
+    code.functions.update((("", name), None) for name in words & catalogue.system.function_names)
     code.operators.update((("", name), None) for name in catalogue.operators_named if name in text)
     outcome.code = reach.follow(code, catalogue)
 
