@@ -49,3 +49,9 @@ def catalogue_with_event_trigger(node: EmbeddedNode) -> Catalogue:
     made = make_database(node, "watched", SCHEMA + EVENT_TRIGGER)
     with psycopg.connect(made, autocommit=True) as connection:
         return load(connection)
+
+
+@pytest.fixture(scope="session")
+def generated(node: EmbeddedNode) -> str:
+    """A database whose objects each test makes anew."""
+    return make_database(node, "generated", "SELECT 1")
