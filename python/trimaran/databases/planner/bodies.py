@@ -55,7 +55,9 @@ def of_text(text: str, arguments: Collection[str] = ()) -> Code:
     _names(code, words)
     before = _Word("", 0)
     for at, word in enumerate(words):
-        if not word.quoted and not word.is_constant and before.text != ".":
+        if not word.is_constant and _next(words, at) == "(":
+            _setting_function(code, words, at)
+        if not word.quoted and not word.is_constant and (before.text != "." or before.is_constant):
             _keyword(code, words, at, before, arguments)
         before = word
     if code.temporary:
@@ -125,6 +127,14 @@ def _names(code: Code, words: list[_Word]) -> None:
         code.defined.update(found)
 
 
+def _setting_function(code: Code, words: list[_Word], at: int) -> None:
+    """`set_config` and `current_setting`, with a schema or quoted, too."""
+    if words[at].text == "set_config":
+        code.sets(_argument(words, at + 1), local=_last_argument(words, at + 1) == ["true"])
+    elif words[at].text == "current_setting":
+        code.reads_setting(_argument(words, at + 1))
+
+
 def _keyword(code: Code, words: list[_Word], at: int, before: _Word, arguments: Collection[str]) -> None:
     text = words[at].text
     is_first = before.text in _STARTS and not before.is_constant
@@ -134,10 +144,6 @@ def _keyword(code: Code, words: list[_Word], at: int, before: _Word, arguments: 
         code.writes("locks rows")
     elif text == "execute":
         _execute(code, words, at, arguments)
-    elif text == "set_config" and _next(words, at) == "(":
-        code.sets(_argument(words, at + 1), local=_last_argument(words, at + 1) == ["true"])
-    elif text == "current_setting" and _next(words, at) == "(":
-        code.reads_setting(_argument(words, at + 1))
     elif text == "show" and is_first:
         code.reads_setting(_setting_name(words, at + 1))
     elif text in ("set", "reset") and is_first:
