@@ -93,7 +93,6 @@ def test_effects(text: str, expected: list[Detail]) -> None:
         ("SET TRANSACTION READ WRITE", "transaction_read_only", "local", "off"),
         ("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ", "transaction_isolation", "local", "repeatable read"),
         ("SET TRANSACTION SNAPSHOT '0-1'", "transaction_snapshot", "local", "0-1"),
-        ("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY", "default_transaction_read_only", "session", "on"),
         ("SET trimaran.after = '0/16B3748'", "trimaran.after", "session", "0/16B3748"),
     ],
 )
@@ -102,6 +101,14 @@ def test_a_setting_that_is_made_can_be_made_again_elsewhere(
 ) -> None:
     assert effects(f"SELECT 1; {text} ; SELECT 2") == [
         {"kind": "set", "name": name, "scope": scope, "to_default": False, "value": value, "sql": text}
+    ]
+
+
+def test_characteristics_of_the_session_are_settings_of_their_own() -> None:
+    made = effects("SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL SERIALIZABLE, READ ONLY")
+    assert [(effect["name"], effect["sql"]) for effect in made] == [
+        (name, f"SELECT pg_catalog.set_config('{name}', '{value}', false)")
+        for name, value in (("default_transaction_isolation", "serializable"), ("default_transaction_read_only", "on"))
     ]
 
 
