@@ -103,6 +103,16 @@ class Raw:
             found.append(self.receive())
         return found
 
+    def until_ready_or_end(self) -> list[Message]:
+        """Everything up to ReadyForQuery or the end of the connection."""
+        found: list[Message] = []
+        try:
+            while not found or found[-1][0] != b"Z":
+                found.append(self.receive())
+        except Ended:
+            pass
+        return found
+
     def until_end(self) -> list[Message]:
         """Everything up to the end of the connection."""
         found: list[Message] = []

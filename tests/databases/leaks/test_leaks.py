@@ -1,0 +1,18 @@
+"""Nothing of one client reaches another, and a session sees what PostgreSQL itself would show it."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.databases.leaks.engine import Room, Way, differences
+from tests.databases.leaks.ways import WAYS
+
+
+def test_there_are_many_ways_and_each_has_a_name() -> None:
+    assert len({way.name for way in WAYS}) == len(WAYS) >= 80
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.name)
+def test_everybody_is_answered_as_by_postgresql(way: Way, direct: Room, through: Room) -> None:
+    found = differences(way, direct, through)
+    assert not found, "\n".join(found)
