@@ -175,9 +175,10 @@ class Planning:
 
 def answer(text: str, catalogue: Catalogue | None = None) -> str:
     """The plan of a statement as JSON; a defect of the planner costs the statement a replica, nothing more. Without a
-    catalogue the plan is provisional."""
+    catalogue, or with one that lacks what the statement names, the plan is provisional."""
     try:
-        return replace(plan(text, catalogue), provisional=catalogue is None).to_json()
+        made = plan(text, catalogue)
+        return replace(made, provisional=made.provisional or catalogue is None).to_json()
     except Exception as error:
         logger.exception("a statement of %d characters could not be planned", len(text))
         reason = f"could not be planned: {type(error).__name__}: {error}"

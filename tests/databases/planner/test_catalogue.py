@@ -234,6 +234,12 @@ def test_state_that_code_leaves_is_looked_for(catalogue: Catalogue, text: str) -
     assert (made.access, made.audit, made.custom) == ("write", "state", ()), made
 
 
+@pytest.mark.parametrize("text", ["SELECT new_function()", "SELECT * FROM new_table", "INSERT INTO new_table VALUES (1)"])
+def test_what_names_something_new_is_planned_again_soon(catalogue: Catalogue, text: str) -> None:
+    assert plan(text, catalogue).provisional
+    assert not plan("SELECT 1", catalogue).provisional
+
+
 @pytest.mark.parametrize(
     ("text", "unknown"),
     {
@@ -242,7 +248,7 @@ def test_state_that_code_leaves_is_looked_for(catalogue: Catalogue, text: str) -
         "SELECT set_name_by_text('a.b')": True,
         "DO $$ BEGIN EXECUTE 'SET ' || 'a.b = 1'; END $$": True,
         "SELECT set_config('a' || '.b', 'c', true)": True,
-        "SELECT new_function()": True,
+        "SELECT new_function()": False,
         "SELECT count_of('customer')": False,
         "SELECT set_by_text('a')": False,
         "SELECT set_tenant('a')": False,

@@ -55,6 +55,8 @@ class Code:
     dynamic: bool = False
     """It runs texts that are not known: any custom setting of the catalogue may be made."""
     unknown_settings: bool = False
+    is_missing: bool = False
+    """It names something that the catalogue does not have: something new, or nothing at all."""
     may_define: bool = False
     temporary: bool = False
     definitions: bool = False
@@ -94,6 +96,11 @@ class Code:
         self.leaves(Audit.SETTINGS, reason)
         self.dynamic = self.reads_any = self.may_define = True
         self.unknown_settings |= any_setting
+
+    def misses(self, reason: str) -> None:
+        """It names something that the catalogue does not have, which may do anything."""
+        self.is_opaque(reason)
+        self.is_missing = True
 
     def defines(self, reason: str) -> None:
         """It contains a definition that the statement's own text does not show."""
@@ -143,6 +150,7 @@ class Code:
             "reads_any",
             "dynamic",
             "unknown_settings",
+            "is_missing",
             "may_define",
             "temporary",
             "definitions",

@@ -47,6 +47,7 @@ def merge(total: Code, found: Code) -> None:
     total.reads_any |= found.reads_any
     total.dynamic |= found.dynamic
     total.unknown_settings |= found.unknown_settings
+    total.is_missing |= found.is_missing
     total.may_define |= found.may_define
     total.temporary |= found.temporary
     total.search_path |= found.search_path
@@ -216,7 +217,7 @@ def _resolve_function(code: Code, name: Name, catalogue: Catalogue) -> None:
         types = list(_matching(catalogue.types_named, name))
         code.links += [Link("", Key("type", each.oid)) for each in types]
         if not types:
-            code.is_opaque(f"calls {function}, which the catalogue does not have", any_setting=True)
+            code.misses(f"calls {function}, which the catalogue does not have")
 
 
 def call_system_functions(code: Code) -> None:
@@ -239,7 +240,7 @@ def _resolve_relation(code: Code, name: Name, kind: Kind, words: str, catalogue:
     elif not found and code.strict:
         if schema.startswith("pg_temp"):
             code.temporary = True
-        code.is_opaque(f"uses {relation}, which the catalogue does not have")
+        code.misses(f"uses {relation}, which the catalogue does not have")
 
 
 def is_system(catalogue: Catalogue | None, schema: str, relation: str) -> bool:

@@ -103,6 +103,7 @@ def complete(plan: Plan, text: str, outcomes: list[Outcome], catalogue: Catalogu
         reads_custom=reads,
         may_define=total.may_define,
         temp=total.temporary or path,
+        provisional=total.is_missing,
     )
 
 
