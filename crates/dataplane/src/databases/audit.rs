@@ -108,8 +108,8 @@ impl Need {
         self.audit = self.audit.max(audit);
     }
 
-    /// A statement with this plan was run, as a part of `messages`.
-    pub fn add(&mut self, plan: &Plan, messages: &[u8]) {
+    /// A statement with this plan was run, as a part of `messages`. Settings of one that has `failed` went with it.
+    pub fn add(&mut self, plan: &Plan, messages: &[u8], failed: bool) {
         self.at_least(plan.audit);
         if plan.pins.iter().any(|pin| is_asked(pin)) {
             self.at_least(Audit::State);
@@ -123,7 +123,7 @@ impl Need {
         if plan.unknown_settings || plan.doubtful || !plan.pins.is_empty() {
             let before = self.custom.len();
             self.ask_for_names_in(messages);
-            self.unknown |= plan.unknown_settings && self.custom.len() == before;
+            self.unknown |= !failed && plan.unknown_settings && self.custom.len() == before;
         }
     }
 

@@ -224,7 +224,7 @@ impl Session {
             self.begin_with(Some(at_start.clone()));
         }
         if let Some(connection) = guard.connection() {
-            self.note_needs(survey, connection);
+            self.note_needs(survey, expect.failed, connection);
             note_prepared(connection, survey, expect, self.number());
             connection.is_uncertain |= expect.is_uncertain;
             if expect.failed {

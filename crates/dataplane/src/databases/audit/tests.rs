@@ -18,11 +18,13 @@ fn names_of_custom_settings_are_told_by_their_dots() {
 fn unseen_code_is_asked_about_with_the_names_that_its_messages_have() {
     let opaque = Plan { audit: Audit::Settings, unknown_settings: true, doubtful: false, ..Plan::doubtful("test") };
     let mut need = Need::default();
-    need.add(&opaque, b"Q\0\0\0\x20SELECT set('App.Tenant', 1.5)\0");
+    need.add(&opaque, b"Q\0\0\0\x20SELECT set('App.Tenant', 1.5)\0", false);
     assert_eq!(need.custom.iter().map(AsRef::as_ref).collect::<Vec<&str>>(), ["app.tenant"]);
     assert!(!need.unknown, "the name that it makes is the one in its text");
     let mut need = Need::default();
-    need.add(&opaque, b"SELECT set(1)");
+    need.add(&opaque, b"SELECT set(1)", true);
+    assert!(!need.unknown, "it was rolled back");
+    need.add(&opaque, b"SELECT set(1)", false);
     assert!(need.unknown);
 }
 

@@ -24,12 +24,12 @@ impl Session {
     }
 
     /// Adds what the server has to be asked after a unit, however that ended.
-    pub(super) fn note_needs(&mut self, survey: &Survey<'_>, connection: &mut Connection) {
+    pub(super) fn note_needs(&mut self, survey: &Survey<'_>, failed: bool, connection: &mut Connection) {
         if survey.executes && survey.runs.is_empty() {
             self.need.add_unknown(survey.bytes);
         }
         for plan in survey.with_effects().iter().filter_map(|entry| entry.plan()) {
-            self.need.add(plan, survey.bytes);
+            self.need.add(plan, survey.bytes, failed);
             connection.past.has_used_temporary |= plan.temp;
             self.plans.note_custom(&plan.custom);
             if survey.asks_for_sequences() {
