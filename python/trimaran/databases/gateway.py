@@ -23,8 +23,8 @@ from trimaran.snapshot import listener
 from .group import DatabaseGroup, Member
 from .replication.nodes import Credentials
 
-CONSOLE = "trimaran"
-"""The database that every gateway has besides those of its nodes."""
+CONSOLE = "trimaran_console"
+"""The database that every gateway has besides those of its nodes. Not the name of a role: libpq's default is the user's."""
 REFRESH_S = 2.0
 """Time between two looks at the roles."""
 _MONITOR_INTERVAL_MS = 100

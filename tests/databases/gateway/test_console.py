@@ -1,4 +1,4 @@
-"""The console: the database `trimaran` of a gateway, where people look at sessions, connections and pools."""
+"""The console: the database `trimaran_console` of a gateway, where people look at sessions, connections and pools."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ def dsn(primary: EmbeddedNode) -> Iterator[str]:
 
 @pytest.fixture
 def console(dsn: str) -> Iterator[Console]:
-    with psycopg.connect(dsn.rpartition("/")[0] + "/trimaran", autocommit=True, row_factory=dict_row) as connection:
+    address = dsn.rpartition("/")[0] + "/trimaran_console"
+    with psycopg.connect(address, autocommit=True, row_factory=dict_row) as connection:
         yield connection
 
 

@@ -56,7 +56,7 @@ def test_a_client_that_ends_its_side_gets_its_answer(gateway: Gateway, through: 
 def test_clients_of_the_console_count(primary: EmbeddedNode) -> None:
     """Some get in when nobody else does, and not without end."""
     gateway = start_gateway(primary, clients_max=2)
-    console = gateway.dsn.rpartition("/")[0] + "/trimaran"
+    console = gateway.dsn.rpartition("/")[0] + "/trimaran_console"
     opened: list[psycopg.Connection] = []
     try:
         opened += [psycopg.connect(console, autocommit=True) for _ in range(7)]

@@ -1,4 +1,4 @@
-//! The console: the database `trimaran` of every group, with the SHOW commands that people know from PgBouncer.
+//! The console: the database `trimaran_console` of every group, with the SHOW commands that people know from PgBouncer.
 
 use std::future::poll_fn;
 use std::sync::atomic::Ordering;
