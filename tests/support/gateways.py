@@ -29,6 +29,8 @@ class Gateway:
     settings: dict[str, Any]
     node: EmbeddedNode
     _planning: Planning = field(repr=False)
+    rest: dict[str, Any] = field(default_factory=dict, repr=False)
+    """What the snapshot has beside the database."""
 
     @property
     def direct(self) -> str:
@@ -51,7 +53,7 @@ class Gateway:
 
     def apply(self, **changes: Any) -> None:
         """Another snapshot, with these of the database's settings changed."""
-        self.plane.apply(_snapshot({**self.settings, **changes}))
+        self.plane.apply(_snapshot({**self.settings, **changes}, self.rest))
 
     def counts(self) -> dict[str, int]:
         """The counters of the database."""
@@ -66,12 +68,12 @@ class Gateway:
         assert self._planning.stop()
 
 
-def _snapshot(settings: dict[str, Any]) -> str:
-    return snapshot(pool(server("none", "127.0.0.1:1")), databases=[settings])
+def _snapshot(settings: dict[str, Any], rest: dict[str, Any]) -> str:
+    return snapshot(pool(server("none", "127.0.0.1:1")), databases=[settings], **rest)
 
 
-def start_gateway(primary: EmbeddedNode, **changes: Any) -> Gateway:
-    """A gateway before `primary`, with these of its settings changed."""
+def start_gateway(primary: EmbeddedNode, *, rest: dict[str, Any] | None = None, **changes: Any) -> Gateway:
+    """A gateway before `primary`, with these of its settings changed; `rest` is what else the snapshot has."""
     app = urlsplit(primary.dsn)
     users = [
         user(app.username or "", app.password or "", operator=True),
@@ -80,7 +82,7 @@ def start_gateway(primary: EmbeddedNode, **changes: Any) -> Gateway:
     ]
     monitor = {"user": app.username or "", "password": app.password or "", "database": app.path[1:]}
     settings = database(node("main-1", primary.address), users=users, monitor=monitor, **changes)
-    plane = DataPlane(_snapshot(settings))
+    plane = DataPlane(_snapshot(settings, rest or {}))
 
     def connect(group: str, name: str) -> psycopg.Connection[Any]:
         return psycopg.connect(
@@ -89,7 +91,7 @@ def start_gateway(primary: EmbeddedNode, **changes: Any) -> Gateway:
 
     planning = Planning(plane, connect)
     planning.start()
-    return Gateway(plane, settings, primary, planning)
+    return Gateway(plane, settings, primary, planning, rest or {})
 
 
 def superuser(of: EmbeddedNode) -> str:

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import hmac
 import socket
+import ssl
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -132,6 +133,12 @@ class Raw:
         self.send(startup({"user": user, "database": self._place.path[1:], **parameters}, version))
         self.prove(password)
         return self.until_ready()
+
+    def encrypt(self, context: ssl.SSLContext, name: str) -> None:
+        """TLS, asked for by an SSLRequest."""
+        self.send(packet(struct.pack("!i", 80877103)))
+        assert self.socket.recv(1) == b"S"
+        self.socket = context.wrap_socket(self.socket, server_hostname=name)
 
     def prove(self, password: str) -> None:
         """SCRAM-SHA-256 up to its end (RFC 5802)."""

@@ -10,9 +10,9 @@ use rustls::ServerConfig;
 use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
 
-use super::auth::scram::server::Challenge;
+use super::auth::scram::binding::end_point;
+use super::auth::scram::server::{Challenge, Channel};
 use super::auth::scram::verifier::Verifier;
 use super::auth::scram::{self, Key, ScramError};
 use super::protocol::messages::to_client;
@@ -21,6 +21,7 @@ use super::protocol::startup::{self, Cancel, First, Startup};
 use super::protocol::{MINOR_NEWEST, fields, tag};
 use super::transfer::{ReadError, read_exact, read_message, write_all};
 use crate::net::stream::Stream;
+use crate::net::tls::accept_as;
 
 /// The protocol's name in TLS (ALPN). Required where a client begins with TLS at once.
 pub const ALPN: &[u8] = b"postgresql";
@@ -47,6 +48,8 @@ pub struct Opening {
     pub user: String,
     /// The user's name, unless the client says otherwise.
     pub database: String,
+    /// What a proof can be bound to: `tls-server-end-point` of the certificate that this client was shown.
+    pub end_point: Option<Vec<u8>>,
 }
 
 impl Opening {
@@ -54,6 +57,9 @@ impl Opening {
         matches!(self.stream, Stream::Tls(_))
     }
 }
+
+/// A connection, and what a proof can be bound to.
+type Encrypted = (Stream, Option<Vec<u8>>);
 
 /// What the gateway knows to check a client by.
 #[derive(Debug, Clone)]
@@ -126,9 +132,9 @@ pub async fn greet(stream: Stream, tls: Option<Arc<ServerConfig>>, limit: Durati
 }
 
 async fn open(stream: Stream, tls: Option<Arc<ServerConfig>>) -> Result<Greeting, Refused> {
-    let mut stream = match (stream, &tls) {
+    let (mut stream, mut end_point) = match (stream, &tls) {
         (Stream::Tcp(stream), Some(tls)) if begins_with_tls(&stream).await? => direct(stream, tls).await?,
-        (stream, _) => stream,
+        (stream, _) => (stream, None),
     };
     // Each may be asked for once, and neither inside TLS.
     let (mut may_tls, mut may_gss) = match stream {
@@ -139,14 +145,14 @@ async fn open(stream: Stream, tls: Option<Arc<ServerConfig>>) -> Result<Greeting
         match read_first(&mut stream).await {
             Ok(First::Tls) if may_tls => {
                 may_tls = false;
-                stream = match (stream, &tls) {
+                (stream, end_point) = match (stream, &tls) {
                     (Stream::Tcp(stream), Some(tls)) => {
                         may_gss = false;
                         requested(stream, tls).await?
                     }
                     (mut stream, _) => {
                         write_all(&mut stream, b"N").await?;
-                        stream
+                        (stream, None)
                     }
                 };
             }
@@ -173,7 +179,9 @@ async fn open(stream: Stream, tls: Option<Arc<ServerConfig>>) -> Result<Greeting
                     write_all(&mut stream, &out).await?;
                 }
                 return match named(&startup) {
-                    Ok((user, database)) => Ok(Greeting::Startup(Opening { stream, startup, user, database })),
+                    Ok((user, database)) => {
+                        Ok(Greeting::Startup(Opening { stream, startup, user, database, end_point }))
+                    }
                     Err(refused) => Err(told(&mut stream, refused).await),
                 };
             }
@@ -212,21 +220,21 @@ async fn begins_with_tls(stream: &TcpStream) -> Result<bool, Refused> {
 }
 
 /// TLS from the first byte. The protocol must be named in it, or a client of another one could be led here.
-async fn direct(stream: TcpStream, tls: &Arc<ServerConfig>) -> Result<Stream, Refused> {
+async fn direct(stream: TcpStream, tls: &ServerConfig) -> Result<Encrypted, Refused> {
     const TEXT: &str = "received direct SSL connection request without ALPN protocol negotiation extension";
-    let mut stream = handshake(stream, tls).await?;
+    let (mut stream, end_point) = handshake(stream, tls).await?;
     let is_named = match &stream {
         Stream::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(ALPN),
         _ => false,
     };
     if is_named {
-        return Ok(stream);
+        return Ok((stream, end_point));
     }
     Err(told(&mut stream, Refused::with(Reason::Malformed, sqlstate::PROTOCOL_VIOLATION, TEXT)).await)
 }
 
 /// TLS after an `SSLRequest`.
-async fn requested(stream: TcpStream, tls: &Arc<ServerConfig>) -> Result<Stream, Refused> {
+async fn requested(stream: TcpStream, tls: &ServerConfig) -> Result<Encrypted, Refused> {
     let mut byte = [std::mem::MaybeUninit::uninit()];
     if SockRef::from(&stream).peek(&mut byte).is_ok_and(|count| count > 0) {
         const TEXT: &str = "received unencrypted data after SSL request";
@@ -241,39 +249,63 @@ async fn requested(stream: TcpStream, tls: &Arc<ServerConfig>) -> Result<Stream,
     }
 }
 
-async fn handshake(stream: TcpStream, tls: &Arc<ServerConfig>) -> Result<Stream, Refused> {
-    let shaken = TlsAcceptor::from(Arc::clone(tls)).accept(stream).await;
-    shaken.map(|stream| Stream::Tls(Box::new(stream.into()))).map_err(|_| Refused::silently(Reason::Tls))
+async fn handshake(stream: TcpStream, tls: &ServerConfig) -> Result<Encrypted, Refused> {
+    let accepted = accept_as(tls, ALPN, stream).await.map_err(|_| Refused::silently(Reason::Tls))?;
+    let end_point = accepted.certificate.and_then(|certificate| end_point(&certificate));
+    Ok((Stream::Tls(Box::new(accepted.stream.into())), end_point))
 }
 
-/// Lets the client prove with SCRAM-SHA-256 that it is `user`. Without credentials the user is unknown, which shows only
-/// in that no proof is right. What follows (`AuthenticationOk` and the rest) is left to the session.
+/// Lets the client prove with SCRAM-SHA-256 that it is `user`, bound to `end_point` if it wants that. Without credentials the
+/// user is unknown, which shows only in that no proof is right. What follows (`AuthenticationOk` and the rest) is left to the
+/// session.
 pub async fn authenticate(
     stream: &mut Stream,
     user: &str,
     credentials: Option<&Credentials>,
+    end_point: Option<&[u8]>,
     limit: Duration,
 ) -> Result<Identity, Refused> {
     let verifier = credentials.map(|credentials| &credentials.verifier);
-    let proved = timeout(limit, prove(stream, user, verifier)).await;
+    let proved = timeout(limit, prove(stream, user, verifier, end_point)).await;
     match proved.unwrap_or(Err(Refused::silently(Reason::Timeout))) {
         Ok(identity) => Ok(identity),
         Err(refused) => Err(told(stream, refused).await),
     }
 }
 
-async fn prove(stream: &mut Stream, user: &str, verifier: Option<&Verifier>) -> Result<Identity, Refused> {
+async fn prove(
+    stream: &mut Stream,
+    user: &str,
+    verifier: Option<&Verifier>,
+    end_point: Option<&[u8]>,
+) -> Result<Identity, Refused> {
     let mut out = Vec::new();
-    to_client::authentication_sasl(&mut out, &[scram::MECHANISM]);
+    let offered: &[_] = match end_point {
+        Some(_) => &[scram::MECHANISM_PLUS, scram::MECHANISM],
+        None => &[scram::MECHANISM],
+    };
+    to_client::authentication_sasl(&mut out, offered);
     write_all(stream, &out).await?;
     let message = read_sasl(stream).await?;
     let (mechanism, first) = fields::sasl_initial_response(&message).map_err(ReadError::Protocol)?;
-    if mechanism != scram::MECHANISM.as_bytes() {
-        return Err(malformed("client selected an invalid SASL authentication mechanism"));
-    }
-    let first = first.ok_or_else(|| malformed("client sent no initial SASL response"))?;
+    let channel = match end_point {
+        Some(end_point) if mechanism == scram::MECHANISM_PLUS.as_bytes() => Channel::Bound(end_point),
+        Some(_) if mechanism == scram::MECHANISM.as_bytes() => Channel::Declined,
+        None if mechanism == scram::MECHANISM.as_bytes() => Channel::Unbound,
+        _ => return Err(malformed("client selected an invalid SASL authentication mechanism")),
+    };
+    let first = if let Some(first) = first {
+        first.to_vec()
+    } else {
+        // It may come on its own, asked for by an empty challenge.
+        out.clear();
+        to_client::authentication_sasl_continue(&mut out, b"");
+        write_all(stream, &out).await?;
+        let message = read_sasl(stream).await?;
+        fields::sasl_response(&message).map_err(ReadError::Protocol)?.to_vec()
+    };
     let (challenge, server_first) =
-        Challenge::new(user, verifier, first, &scram::nonce()).map_err(|error| refused(error, user))?;
+        Challenge::new(user, verifier, channel, &first, &scram::nonce()).map_err(|error| refused(error, user))?;
     out.clear();
     to_client::authentication_sasl_continue(&mut out, &server_first);
     write_all(stream, &out).await?;
@@ -289,19 +321,25 @@ async fn prove(stream: &mut Stream, user: &str, verifier: Option<&Verifier>) -> 
 
 async fn read_sasl(stream: &mut Stream) -> Result<Vec<u8>, Refused> {
     let message = read_message(stream, SASL_MAX).await?;
-    if message.first() == Some(&tag::to_server::PASSWORD) {
-        Ok(message)
-    } else {
-        Err(malformed("expected SASL response"))
+    match message.first() {
+        Some(&tag::to_server::PASSWORD) => Ok(message),
+        other => {
+            let kind = other.copied().unwrap_or(0);
+            Err(malformed(format!("expected SASL response, got message type {kind}")))
+        }
     }
 }
 
-fn malformed(text: &str) -> Refused {
+fn malformed(text: impl Into<String>) -> Refused {
     Refused::with(Reason::Malformed, sqlstate::PROTOCOL_VIOLATION, text)
 }
 
 fn refused(error: ScramError, user: &str) -> Refused {
     match error {
+        ScramError::Client(violation) => Refused {
+            reason: Reason::Malformed,
+            report: Some(Report::fatal(violation.code, violation.message).with_detail(violation.detail)),
+        },
         ScramError::Exchange(text) => malformed(text),
         ScramError::Proof | ScramError::Secret(_) => {
             let text = format!("password authentication failed for user \"{user}\"");

@@ -12,7 +12,7 @@ use super::compose::Composed;
 use super::exchange::{Exchange, Request};
 use super::expect::Expectations;
 use super::fitness::Fitness;
-use super::frontend::{ALPN, Greeting, Identity, Opening, authenticate, greet};
+use super::frontend::{Greeting, Identity, Opening, authenticate, greet};
 use super::group::Group;
 use super::protocol::messages::to_client::{self, TransactionStatus};
 use super::protocol::report::Report;
@@ -24,8 +24,9 @@ use crate::clock::now_us;
 use crate::net::stream::Stream;
 use crate::plane::Plane;
 
-/// Names of the database that is the console.
-const CONSOLE: [&str; 2] = ["trimaran", "pgbouncer"];
+/// Names of the database that is the console. None is that of a role that we make: libpq takes the user for the database where
+/// none is given.
+const CONSOLE: [&str; 2] = ["trimaran_console", "pgbouncer"];
 /// So many of its clients get in although the group has as many clients as it may: to look why.
 const CONSOLE_PLACES: usize = 5;
 /// Start-up parameters that are no settings.
@@ -48,7 +49,7 @@ pub async fn open(stream: Stream, peer: IpAddr, group: &Arc<Group>, plane: &Plan
         return None;
     };
     let limit = Duration::from_millis(view.settings.login_timeout_ms);
-    let tls = if view.settings.tls { plane.topology().tls.as_ref().map(|tls| tls.for_protocol(ALPN)) } else { None };
+    let tls = if view.settings.tls { plane.topology().tls.as_ref().map(|tls| tls.config()) } else { None };
     let counters = group.counters.mine();
     let mut opening = match greet(stream, tls, limit).await {
         Ok(Greeting::Startup(opening)) => opening,
@@ -68,7 +69,9 @@ pub async fn open(stream: Stream, peer: IpAddr, group: &Arc<Group>, plane: &Plan
         }
     };
     let user = view.users.get(&opening.user);
-    let identity = authenticate(&mut opening.stream, &opening.user, user.map(|user| &user.credentials), limit).await;
+    let credentials = user.map(|user| &user.credentials);
+    let Opening { stream, user: name, end_point, .. } = &mut opening;
+    let identity = authenticate(stream, name, credentials, end_point.as_deref(), limit).await;
     let (Ok(identity), Some(user)) = (identity, user) else {
         counters.refused_logins.add(1);
         return None;
@@ -95,7 +98,7 @@ async fn admit(
     peer: IpAddr,
     group: &Arc<Group>,
 ) -> Result<Opened, (Client, Report)> {
-    let Opening { stream, startup, user: name, database } = opening;
+    let Opening { stream, startup, user: name, database, .. } = opening;
     let mut client = Client::new(stream);
     let mut out = Vec::new();
     to_client::authentication_ok(&mut out);

@@ -1,12 +1,12 @@
 //! TLS on the client side: certificates by name, read from files, exchanged while connections go on.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::server::{ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig, version};
 use tokio::net::TcpStream;
@@ -36,11 +36,9 @@ impl Tls {
         Ok(Self { settings, config: Arc::new(config) })
     }
 
-    /// The same certificates for another protocol than HTTP, by its name in TLS (ALPN).
-    pub fn for_protocol(&self, name: &[u8]) -> Arc<ServerConfig> {
-        let mut config = ServerConfig::clone(&self.config);
-        config.alpn_protocols = vec![name.to_vec()];
-        Arc::new(config)
+    /// For other protocols than HTTP: `accept_as`.
+    pub fn config(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.config)
     }
 
     /// Where requests in the clear are sent instead.
@@ -60,6 +58,67 @@ impl Tls {
     /// Shakes hands; waits as long as the client takes.
     pub async fn accept(&self, stream: TcpStream) -> std::io::Result<TlsStream<TcpStream>> {
         TlsAcceptor::from(Arc::clone(&self.config)).accept(stream).await
+    }
+}
+
+/// A connection, and the certificate that its client was shown.
+pub struct Accepted {
+    pub stream: TlsStream<TcpStream>,
+    pub certificate: Option<CertificateDer<'static>>,
+}
+
+/// Shakes hands for another protocol than HTTP, by its name in TLS (ALPN). Nothing is resumed of an earlier connection, as with
+/// PostgreSQL: so every client is shown a certificate, and it is this one.
+pub async fn accept_as(config: &ServerConfig, protocol: &[u8], stream: TcpStream) -> std::io::Result<Accepted> {
+    let shown = Arc::new(Shown { resolver: Arc::clone(&config.cert_resolver), certificate: Mutex::default() });
+    let mut config = ServerConfig::clone(config);
+    config.alpn_protocols = vec![protocol.to_vec()];
+    config.cert_resolver = Arc::<Shown>::clone(&shown);
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.ticketer = Arc::new(NoTickets);
+    config.send_tls13_tickets = 0;
+    let stream = TlsAcceptor::from(Arc::new(config)).accept(stream).await?;
+    let certificate = shown.certificate.lock().unwrap_or_else(PoisonError::into_inner).take();
+    Ok(Accepted { stream, certificate })
+}
+
+/// Takes note of which certificate a handshake gets.
+#[derive(Debug)]
+struct Shown {
+    resolver: Arc<dyn ResolvesServerCert>,
+    certificate: Mutex<Option<CertificateDer<'static>>>,
+}
+
+impl ResolvesServerCert for Shown {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let found = self.resolver.resolve(hello)?;
+        *self.certificate.lock().unwrap_or_else(PoisonError::into_inner) = found.cert.first().cloned();
+        Some(found)
+    }
+
+    fn only_raw_public_keys(&self) -> bool {
+        self.resolver.only_raw_public_keys()
+    }
+}
+
+#[derive(Debug)]
+struct NoTickets;
+
+impl ProducesTickets for NoTickets {
+    fn enabled(&self) -> bool {
+        false
+    }
+
+    fn lifetime(&self) -> u32 {
+        0
+    }
+
+    fn encrypt(&self, _: &[u8]) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn decrypt(&self, _: &[u8]) -> Option<Vec<u8>> {
+        None
     }
 }
 

@@ -3,8 +3,9 @@
 use std::sync::OnceLock;
 
 use crate::databases::auth::password::Secret;
-use crate::databases::auth::scram::client::{Begun, Binding, end_point};
-use crate::databases::auth::scram::server::Challenge;
+use crate::databases::auth::scram::binding::end_point;
+use crate::databases::auth::scram::client::{Begun, Binding};
+use crate::databases::auth::scram::server::{Challenge, Channel};
 use crate::databases::auth::scram::verifier::{Keys, Verifier};
 use crate::databases::auth::scram::{MECHANISM, MECHANISM_PLUS};
 
@@ -40,18 +41,28 @@ pub fn hold(data: &[u8]) {
 
 /// A client that knows no secret.
 fn check_client(first: &[u8], second: &[u8]) {
-    let known = Challenge::new("ada", Some(verifier()), first, NONCE);
-    let unknown = Challenge::new("ada", None, first, NONCE);
+    for channel in [Channel::Unbound, Channel::Declined, Channel::Bound(b"digest")] {
+        check_client_on(channel, first, second);
+    }
+}
+
+fn check_client_on(channel: Channel<'_>, first: &[u8], second: &[u8]) {
+    let known = Challenge::new("ada", Some(verifier()), channel, first, NONCE);
+    let unknown = Challenge::new("ada", None, channel, first, NONCE);
     // Whether there is such a user shows in nothing.
     assert_eq!(known.as_ref().err(), unknown.as_ref().err());
     let (Ok((known, said)), Ok((unknown, _))) = (known, unknown) else { return };
-    let text = std::str::from_utf8(first).expect("it was accepted");
     let said = String::from_utf8(said).expect("text");
     let (nonce, rest) = said.strip_prefix("r=").and_then(|rest| rest.split_once(',')).expect("a nonce");
-    let theirs = nonce.strip_suffix(NONCE).expect("our part of the nonce");
-    assert!(!theirs.is_empty() && text.contains(&format!("r={theirs}")), "another nonce");
+    let theirs = format!("r={}", nonce.strip_suffix(NONCE).expect("our part of the nonce"));
+    assert!(first.windows(theirs.len()).any(|part| part == theirs.as_bytes()), "another nonce");
     assert_eq!(rest, "s=c2FsdA==,i=16");
-    assert!(text.starts_with("n,,") || text.starts_with("y,,"));
+    let flags: &[&[u8]] = match channel {
+        Channel::Unbound => &[b"n,,", b"y,,"],
+        Channel::Declined => &[b"n,,"],
+        Channel::Bound(_) => &[b"p=tls-server-end-point,,"],
+    };
+    assert!(flags.iter().any(|flag| first.starts_with(flag)));
     assert_eq!(known.prove(second).err(), unknown.prove(second).err(), "somebody got in, or was told something");
 }
 
@@ -69,15 +80,14 @@ fn check_server(first: &[u8], second: &[u8]) {
 
 /// Our own two sides, with what the input says in between.
 fn check_both(first: &[u8], second: &[u8]) {
-    let digest = (first.len() % 2 == 1).then(|| Binding::EndPoint(first.to_vec()));
-    let (begun, mechanism, said) = Begun::new(digest.clone().unwrap_or(Binding::NotOffered), NONCE.to_owned());
-    assert_eq!(mechanism, if digest.is_some() { MECHANISM_PLUS } else { MECHANISM });
-    let challenge = Challenge::new("ada", Some(verifier()), &said, NONCE);
-    if digest.is_some() {
-        // The gateway does not bind, and says so.
-        assert!(challenge.is_err());
-        return;
-    }
+    let (binding, channel) = match first.len() % 3 {
+        0 => (Binding::EndPoint(first.to_vec()), Channel::Bound(first)),
+        1 => (Binding::NotOffered, Channel::Unbound),
+        _ => (Binding::None, Channel::Declined),
+    };
+    let (begun, mechanism, said) = Begun::new(binding, NONCE.to_owned());
+    assert_eq!(mechanism, if matches!(channel, Channel::Bound(_)) { MECHANISM_PLUS } else { MECHANISM });
+    let challenge = Challenge::new("ada", Some(verifier()), channel, &said, NONCE);
     let (challenge, offered) = challenge.expect("our own first message");
     let (answered, last) = begun.answer(&offered, &secret()).expect("our own challenge");
     let place = usize::from(second.first().copied().unwrap_or(0)) % last.len();

@@ -66,6 +66,7 @@ impl From<ScramError> for ConnectFailure {
     fn from(error: ScramError) -> Self {
         match error {
             ScramError::Exchange(text) => Self::Protocol(ProtocolError(text)),
+            ScramError::Client(_) => Self::Protocol(ProtocolError("malformed SCRAM message")),
             ScramError::Proof => Self::Protocol(ProtocolError("the server does not prove that it knows the password")),
             ScramError::Secret(text) => credentials(text),
         }

@@ -151,7 +151,9 @@ async fn meet(
             Greeting::Startup(opening) => opening,
             Greeting::Cancel(_) => panic!("nobody cancels here"),
         };
-        let identity = authenticate(&mut opening.stream, &opening.user, credentials.as_ref(), LIMIT).await?;
+        let identity =
+            authenticate(&mut opening.stream, &opening.user, credentials.as_ref(), opening.end_point.as_deref(), LIMIT)
+                .await?;
         let mut out = Vec::new();
         to_client::authentication_ok(&mut out);
         to_client::parameter_status(&mut out, "server_version", "18.6");

@@ -2,10 +2,10 @@
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use ring::digest;
 use subtle::ConstantTimeEq;
 
 use super::super::password::Secret;
+use super::binding::END_POINT_HEADER;
 use super::{
     Key, MECHANISM, MECHANISM_PLUS, ScramError, as_text, attribute, decoded, decoded_key, hmac, is_nonce, sha256, xor,
 };
@@ -42,7 +42,7 @@ impl Begun {
         let (header, binding, mechanism) = match binding {
             Binding::None => ("n,,", Vec::new(), MECHANISM),
             Binding::NotOffered => ("y,,", Vec::new(), MECHANISM),
-            Binding::EndPoint(digest) => ("p=tls-server-end-point,,", digest, MECHANISM_PLUS),
+            Binding::EndPoint(digest) => (END_POINT_HEADER, digest, MECHANISM_PLUS),
         };
         // The startup packet has told the name; servers ignore this one.
         let first = format!("{header}n=,r={nonce}").into_bytes();
@@ -85,47 +85,4 @@ impl Answered {
         let expected = hmac(&self.server_key, self.message.as_bytes());
         if bool::from(expected.ct_eq(&signature)) { Ok(()) } else { Err(ScramError::Proof) }
     }
-}
-
-/// The `tls-server-end-point` binding to a certificate in DER: its digest with the hash of its signature, where MD5 and
-/// SHA-1 give way to SHA-256. `None` for signatures without a single hash, such as Ed25519.
-pub fn end_point(certificate: &[u8]) -> Option<Vec<u8>> {
-    let algorithm = match signature_algorithm(certificate)? {
-        // RSA with MD5, SHA-1, SHA-256; ECDSA with SHA-1, SHA-256 (RFC 8017, RFC 5758).
-        [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 4 | 5 | 11] => &digest::SHA256,
-        [0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x01] | [0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 2] => &digest::SHA256,
-        // The same with SHA-384 and SHA-512.
-        [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 12] | [0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 3] => {
-            &digest::SHA384
-        }
-        [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 13] | [0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 4] => {
-            &digest::SHA512
-        }
-        _ => return None,
-    };
-    Some(digest::digest(algorithm, certificate).as_ref().to_vec())
-}
-
-/// The object id of a certificate's signature: `SEQUENCE { tbsCertificate, SEQUENCE { OBJECT IDENTIFIER ...` (RFC 5280).
-fn signature_algorithm(certificate: &[u8]) -> Option<&[u8]> {
-    const SEQUENCE: u8 = 0x30;
-    const OBJECT_IDENTIFIER: u8 = 0x06;
-    let (inside, _) = element(certificate, SEQUENCE)?;
-    let (_, behind) = element(inside, SEQUENCE)?;
-    let (algorithm, _) = element(behind, SEQUENCE)?;
-    element(algorithm, OBJECT_IDENTIFIER).map(|(id, _)| id)
-}
-
-/// The contents of the DER element that `bytes` begins with, and what follows it.
-fn element(bytes: &[u8], expected: u8) -> Option<(&[u8], &[u8])> {
-    let (&tag, rest) = bytes.split_first()?;
-    let (&first, mut rest) = rest.split_first()?;
-    let length = if first < 0x80 {
-        usize::from(first)
-    } else {
-        let digits = rest.get(..usize::from(first & 0x7f)).filter(|digits| (1..=4).contains(&digits.len()))?;
-        rest = &rest[digits.len()..];
-        digits.iter().fold(0, |sum, digit| sum << 8 | usize::from(*digit))
-    };
-    (tag == expected && length <= rest.len()).then(|| rest.split_at(length))
 }

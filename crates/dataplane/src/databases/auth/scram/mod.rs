@@ -3,6 +3,8 @@
 //! The server side learns a client's key when the client proves itself, and the client side can log in with it: so the
 //! gateway needs no password, only the verifier that PostgreSQL itself keeps.
 
+mod attributes;
+pub mod binding;
 pub mod client;
 mod prepare;
 pub mod server;
@@ -15,6 +17,8 @@ use base64::prelude::BASE64_STANDARD;
 use ring::rand::{SecureRandom, SystemRandom};
 use ring::{digest, hmac};
 
+use super::super::protocol::report::sqlstate;
+
 pub const MECHANISM: &str = "SCRAM-SHA-256";
 /// The same with channel binding.
 pub const MECHANISM_PLUS: &str = "SCRAM-SHA-256-PLUS";
@@ -25,18 +29,50 @@ pub type Key = [u8; 32];
 /// Why an exchange did not end in mutual proof.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ScramError {
-    /// The other side breaks the protocol, or asks for what is not done here. The text says what, for a person.
+    /// The server breaks the protocol, or asks for what is not done here. The text says what, for a person.
     Exchange(&'static str),
+    /// The client does: what it is told.
+    Client(Box<Violation>),
     /// It does not know the secret.
     Proof,
     /// We do not have what the server wants to see proven; the text says why.
     Secret(&'static str),
 }
 
+/// What is wrong with a client's message, in the words and with the code of PostgreSQL.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    pub code: &'static str,
+    pub message: String,
+    /// Empty when there is none.
+    pub detail: String,
+}
+
+impl Violation {
+    fn new(code: &'static str, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), detail: String::new() }
+    }
+
+    fn of_protocol(message: impl Into<String>) -> Self {
+        Self::new(sqlstate::PROTOCOL_VIOLATION, message)
+    }
+
+    fn with_detail(self, detail: impl Into<String>) -> ScramError {
+        Self { detail: detail.into(), ..self }.into()
+    }
+}
+
+impl From<Violation> for ScramError {
+    fn from(violation: Violation) -> Self {
+        Self::Client(Box::new(violation))
+    }
+}
+
 impl fmt::Display for ScramError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Exchange(what) | Self::Secret(what) => f.write_str(what),
+            Self::Client(violation) => f.write_str(&violation.message),
             Self::Proof => f.write_str("the proof is wrong"),
         }
     }
