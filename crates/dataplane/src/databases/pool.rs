@@ -30,6 +30,7 @@ pub struct Limits {
 pub struct Pool {
     pub node: Arc<Node>,
     login: ArcSwap<Login>,
+    is_template: bool,
     state: Mutex<State>,
 }
 
@@ -59,6 +60,9 @@ struct Waiter {
     /// How often somebody behind it was served first.
     passed: u32,
 }
+
+/// Databases that others are copied from, which waits until nobody is connected to them.
+const TEMPLATES: [&str; 2] = ["template0", "template1"];
 
 /// How often a waiter may be passed over.
 const PASSED_MAX: u32 = 8;
@@ -110,7 +114,8 @@ pub struct Usage {
 impl Pool {
     pub fn new(node: Arc<Node>, login: Arc<Login>) -> Self {
         let state = State { now_us: now_us(), lifetime_us: u64::MAX, ..State::default() };
-        Self { node, login: ArcSwap::new(login), state: Mutex::new(state) }
+        let is_template = TEMPLATES.contains(&login.database.as_str());
+        Self { node, login: ArcSwap::new(login), is_template, state: Mutex::new(state) }
     }
 
     pub fn login(&self) -> Arc<Login> {
@@ -256,11 +261,13 @@ impl Pool {
         let (now, epoch) = (now_us(), self.node.epoch());
         let mut state = self.lock();
         (state.now_us, state.lifetime_us) = (now, limits.lifetime_us);
+        // Who copies a template waits for its last connection for 5 s and fails.
+        let idle_us = if self.is_template { 0 } else { limits.idle_us };
         let before = state.idle.len();
         let mut idle = std::mem::take(&mut state.idle);
         idle.retain(|connection| {
             connection.epoch == epoch
-                && now.saturating_sub(connection.idle_since_us) < limits.idle_us
+                && now.saturating_sub(connection.idle_since_us) < idle_us
                 && !state.is_too_old(connection)
                 && connection.is_quiet()
         });
