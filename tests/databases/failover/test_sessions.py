@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import os
 import signal
 import threading
@@ -16,6 +17,7 @@ from psycopg.pq import TransactionStatus
 from tests.databases.failover.conftest import cluster, kill, pid_of, promote
 from tests.support.cluster import NAME, Cluster
 from tests.support.processes import children, exist
+from tests.support.snapshots import pool, snapshot
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.timeout(240)
@@ -176,3 +178,29 @@ async def _hold(running: Cluster) -> None:
     assert loop is not None
     async with loop.exclusive:
         await loop.hold()
+
+
+@pytest.mark.parametrize("change", [{"role": "out"}, {"address": "127.0.0.1:1"}])
+def test_sessions_begin_and_read_while_only_a_replica_is_up(running: Cluster, change: dict[str, str]) -> None:
+    """No primary is known, or the one that is known cannot be reached: writes are held, and refused in the end."""
+    assert running.plane is not None
+    with running.connect() as connection:
+        plain = connection.info.parameter_status("TimeZone")
+    databases = copy.deepcopy(running.service.snapshot())
+    databases[0]["hold_timeout_ms"] = 1_500
+    next(node for node in databases[0]["nodes"] if node["role"] == "primary").update(change)
+    running.plane.apply(snapshot(pool(), databases=databases))
+    try:
+        for options in ("", "-c work_mem=1MB -c TimeZone=Asia/Tokyo"):
+            with psycopg.connect(running.dsn, autocommit=True, options=options) as connection:
+                assert connection.info.parameter_status("in_hot_standby") == "off"
+                assert connection.info.parameter_status("TimeZone") == ("Asia/Tokyo" if options else plain)
+                assert connection.execute("SELECT count(*) >= 0 FROM t").fetchone() == (True,)
+                assert connection.execute("SHOW work_mem").fetchone() == ("1MB" if options else "4MB",)
+        with psycopg.connect(running.dsn, autocommit=True) as connection:
+            with pytest.raises(psycopg.errors.CannotConnectNow, match="no server can take writes"):
+                connection.execute("INSERT INTO t VALUES (1)")
+        with pytest.raises(psycopg.OperationalError, match='invalid value for parameter "work_mem": "much"'):
+            psycopg.connect(running.dsn, options="-c work_mem=much")
+    finally:
+        running.plane.apply(snapshot(pool(), databases=running.service.snapshot()))

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 use super::backend::ConnectFailure;
-use super::causal::Need;
+use super::causal::{Need, Sample};
 use super::fitness::Fitness;
 use super::group::{Group, View};
 use super::node::Node;
@@ -39,6 +39,11 @@ impl Deadlines {
             checkout: Duration::from_millis(view.settings.checkout_timeout_ms),
             hold: Duration::from_millis(view.settings.hold_timeout_ms),
         }
+    }
+
+    /// The same without waiting for a primary that is not there.
+    pub fn without_hold(self) -> Self {
+        Self { hold: Duration::ZERO, ..self }
     }
 
     fn begun(&self) -> Instant {
@@ -196,7 +201,7 @@ async fn replica(group: &Group, session: &mut Session, avoid: &[Arc<Node>]) -> O
     let arrived_us = if reads.causal == Causal::Linear { now_us() } else { 0 };
     let mut deadline = None;
     loop {
-        let primary = view.primary()?;
+        let Some(primary) = view.primary() else { return without_primary(group, &view, session, avoid) };
         let sample = primary.sample_as_primary();
         let need = match reads.causal {
             Causal::Off => Need::Position(0),
@@ -228,6 +233,20 @@ async fn replica(group: &Group, session: &mut Session, avoid: &[Arc<Node>]) -> O
             return None;
         }
     }
+}
+
+/// The same while there is no primary to ask: one that has what the session is known to need.
+fn without_primary(group: &Group, view: &View, session: &mut Session, avoid: &[Arc<Node>]) -> Option<Arc<Node>> {
+    let position = match view.settings.reads.causal {
+        Causal::Off => 0,
+        Causal::Session => match session.horizon.need(Sample { begun_us: 0, position: 0 }) {
+            Need::Position(position) => position,
+            Need::SampleSince(_) => return None,
+        },
+        // What has been committed last only a primary can tell.
+        Causal::Linear => return None,
+    };
+    view.replica(group, position, avoid).cloned()
 }
 
 /// Asks each node how far it is, and ends with the first answer.

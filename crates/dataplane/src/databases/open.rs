@@ -15,7 +15,7 @@ use super::fitness::Fitness;
 use super::frontend::{Greeting, Identity, Opening, authenticate, greet};
 use super::group::Group;
 use super::protocol::messages::to_client::{self, TransactionStatus};
-use super::protocol::report::Report;
+use super::protocol::report::{Report, sqlstate};
 use super::route::Role;
 use super::session::Session;
 use super::settings::{Settings, statement_for};
@@ -221,8 +221,61 @@ async fn parameters(
         return Ok(known);
     }
     let view = group.view().clone();
-    let (mut guard, _) =
-        borrow(group, session, Role::Primary, &mut Vec::new(), &Deadlines::of(&view), &Fitness::default()).await?;
+    let at_once = Deadlines::of(&view).without_hold();
+    let refused = match ask(client, session, group, Role::Primary, &at_once).await {
+        Ok(parameters) => {
+            group.remember_parameters(&session.login, mark, &parameters);
+            return Ok(parameters);
+        }
+        Err(report) if report.code != sqlstate::CANNOT_CONNECT_NOW => return Err(report),
+        Err(report) => report,
+    };
+    let refused = match without_primary(client, session, group, &at_once).await {
+        // The next one asks again: a primary tells more.
+        Some(Ok(parameters)) => return Ok(parameters),
+        Some(Err(report)) => report,
+        None => refused,
+    };
+    match ask(client, session, group, Role::Primary, &Deadlines::of(&view)).await {
+        Ok(parameters) => {
+            group.remember_parameters(&session.login, mark, &parameters);
+            Ok(parameters)
+        }
+        Err(report) if report.code == sqlstate::CANNOT_CONNECT_NOW => Err(refused),
+        Err(report) => Err(report),
+    }
+}
+
+/// The same of a replica, for as long as there is no primary. What it refuses may be right: it may lack what was made last.
+async fn without_primary(
+    client: &mut Client,
+    session: &mut Session,
+    group: &Group,
+    deadlines: &Deadlines,
+) -> Option<Result<Vec<(String, String)>, Report>> {
+    if !group.view().has_replicas() {
+        return None;
+    }
+    match ask(client, session, group, Role::Replica, deadlines).await {
+        Ok(mut parameters) => {
+            // What the gateway leads to is no standby, although the server that was asked is.
+            parameters.iter_mut().filter(|(name, _)| name == "in_hot_standby").for_each(|(_, it)| "off".clone_into(it));
+            Some(Ok(parameters))
+        }
+        Err(report) if report.code == sqlstate::CANNOT_CONNECT_NOW => None,
+        Err(report) => Some(Err(report)),
+    }
+}
+
+/// Asks one server.
+async fn ask(
+    client: &mut Client,
+    session: &mut Session,
+    group: &Group,
+    role: Role,
+    deadlines: &Deadlines,
+) -> Result<Vec<(String, String)>, Report> {
+    let (mut guard, _) = borrow(group, session, role, &mut Vec::new(), deadlines, &Fitness::default()).await?;
     let Some(connection) = guard.connection() else { return Err(Report::fatal("08006", "no connection")) };
     let difference = session.base.since(&connection.settings);
     if !difference.is_empty() {
@@ -231,18 +284,17 @@ async fn parameters(
         let mut exchange = Exchange::new(client, connection, &mut expect, false, 0);
         let done = exchange.run(Request { ours: &composed.ours, unit: &[] }).await;
         if done.is_err() {
-            return Err(Report::fatal("08006", "the server went away during the login"));
+            return Err(Report::fatal(sqlstate::CANNOT_CONNECT_NOW, "the server went away during the login"));
         }
         if expect.own_failed {
-            let (_, message) = expect.own_error.take().unwrap_or_default();
-            return Err(Report::fatal("22023", format!("a setting in the start-up packet is refused: {message}")));
+            let (code, message) = expect.own_error.take().unwrap_or_default();
+            return Err(Report::fatal(&code, message));
         }
         connection.note_settings(&session.base);
         connection.unnamed = None;
     }
     let parameters = connection.parameters.clone();
     guard.give_back();
-    group.remember_parameters(&session.login, mark, &parameters);
     Ok(parameters)
 }
 
