@@ -197,9 +197,11 @@ def test_sessions_begin_and_read_while_only_a_replica_is_up(running: Cluster, ch
                 assert connection.info.parameter_status("TimeZone") == ("Asia/Tokyo" if options else plain)
                 assert connection.execute("SELECT count(*) >= 0 FROM t").fetchone() == (True,)
                 assert connection.execute("SHOW work_mem").fetchone() == ("1MB" if options else "4MB",)
-        with psycopg.connect(running.dsn, autocommit=True) as connection:
-            with pytest.raises(psycopg.errors.CannotConnectNow, match="no server can take writes"):
-                connection.execute("INSERT INTO t VALUES (1)")
+        with (
+            psycopg.connect(running.dsn, autocommit=True) as connection,
+            pytest.raises(psycopg.errors.CannotConnectNow, match="no server can take writes"),
+        ):
+            connection.execute("INSERT INTO t VALUES (1)")
         with pytest.raises(psycopg.OperationalError, match='invalid value for parameter "work_mem": "much"'):
             psycopg.connect(running.dsn, options="-c work_mem=much")
     finally:

@@ -439,8 +439,9 @@ impl<'e> Exchange<'e> {
         }
         let code = error.code();
         self.expect.outdated |= code == b"0A000" && error.routine() == b"RevalidateCachedQuery";
+        self.expect.timed_out |= error.severity() == Severity::Fatal && code == b"57P05";
         // 40001 with it: a transaction on a replica was idle in the way of replay.
-        if error.severity() == Severity::Fatal && matches!(code, b"57P01" | b"57P02" | b"57P03" | b"40001") {
+        if error.severity() == Severity::Fatal && matches!(code, b"57P01" | b"57P02" | b"57P03" | b"57P05" | b"40001") {
             self.leaving = true;
             self.cut(length);
             return Ok(true);

@@ -76,6 +76,8 @@ pub struct Expectations {
     pub unasked: Option<Vec<u8>>,
     /// A COPY failed with a Sync behind it, which the server may not have come to: it may answer once more than it is asked.
     pub is_uncertain: bool,
+    /// The server has ended its session, because it was idle for too long (57P05).
+    pub timed_out: bool,
     /// The server waits for COPY data.
     pub copying: bool,
     /// Statements whose Parse was sent.

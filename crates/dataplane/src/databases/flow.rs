@@ -18,6 +18,7 @@ use super::expect::{Expect, Expectations};
 use super::fitness::Fitness;
 use super::group::Group;
 use super::handover::{hand_over, refused_setting, sync_settings};
+use super::idle_timeout;
 use super::lost::{Place, has_to_hear, lost_while_idle, server_lost, transaction_lost};
 use super::node::Node;
 use super::open::{Opened, open};
@@ -69,10 +70,20 @@ async fn converse(client: &mut Client, session: &mut Session, group: &Group) -> 
     }
 }
 
+/// Why a client is not waited for any longer.
+enum Paused {
+    /// It is silent in the middle of a batch.
+    Batch,
+    /// Its session may not be idle for so long.
+    Idle,
+}
+
 /// Waits for a whole unit. Meanwhile a session that keeps its connection gets the server's news.
 async fn next_unit(client: &mut Client, session: &mut Session, group: &Group) -> Result<Unit, Over> {
     let mut search = Search::default();
     let most = group.view().settings.request_max_bytes;
+    let idle_limit = session.idle_limit();
+    let mut idle = None;
     loop {
         match search.next(client.arrived(), most) {
             Ok(Found::Unit(unit)) => return Ok(unit),
@@ -92,6 +103,13 @@ async fn next_unit(client: &mut Client, session: &mut Session, group: &Group) ->
         let so_far = search.so_far(client.arrived());
         let mut pause = so_far.map(|_| Box::pin(sleep(PAUSE)));
         let mut paused = |cx: &mut Context<'_>| pause.as_mut().is_some_and(|pause| pause.as_mut().poll(cx).is_ready());
+        if let Some(limit) = idle_limit {
+            idle.get_or_insert_with(|| Box::pin(sleep(limit)));
+        }
+        let mut paused = |cx: &mut Context<'_>| {
+            let is_idle = idle.as_mut().is_some_and(|idle| idle.as_mut().poll(cx).is_ready());
+            if is_idle { Some(Paused::Idle) } else { paused(cx).then_some(Paused::Batch) }
+        };
         let connection = session.guard.as_mut().and_then(super::pool::Guard::connection);
         let more = match connection {
             Some(connection) => {
@@ -101,16 +119,16 @@ async fn next_unit(client: &mut Client, session: &mut Session, group: &Group) ->
                     // A client that does not take the news to the end of a message is not listened to.
                     Poll::Pending if !news.is_at_rest() => Poll::Pending,
                     Poll::Pending => match news.client.poll_fill(cx, longest(most)) {
-                        Poll::Pending if paused(cx) => Poll::Ready(Ok(None)),
-                        filled => filled.map(|count| Ok(Some(count))),
+                        Poll::Pending => paused(cx).map_or(Poll::Pending, |why| Poll::Ready(Ok(Err(why)))),
+                        filled => filled.map(|count| Ok(Ok(count))),
                     },
                 })
                 .await
             }
             None => {
                 poll_fn(|cx| match client.poll_fill(cx, longest(most)) {
-                    Poll::Pending if paused(cx) => Poll::Ready(Ok(None)),
-                    filled => filled.map(|count| Ok(Some(count))),
+                    Poll::Pending => paused(cx).map_or(Poll::Pending, |why| Poll::Ready(Ok(Err(why)))),
+                    filled => filled.map(|count| Ok(Ok(count))),
                 })
                 .await
             }
@@ -120,10 +138,12 @@ async fn next_unit(client: &mut Client, session: &mut Session, group: &Group) ->
             session.set_status(status);
         }
         match more {
-            Ok(Some(Ok(1..))) => {}
-            Ok(Some(_)) => return Err(Over),
-            Ok(None) => return so_far.ok_or(Over),
+            Ok(Ok(Ok(1..))) => {}
+            Ok(Ok(_)) => return Err(Over),
+            Ok(Err(Paused::Batch)) => return so_far.ok_or(Over),
+            Ok(Err(Paused::Idle)) => return fatal(client, idle_timeout::report()).await,
             Err(Broken::ClientGone) => return Err(Over),
+            Err(_) if quiet.timed_out => return fatal(client, idle_timeout::report()).await,
             Err(_) => lost_while_idle(client, session).await?,
         }
     }

@@ -9,6 +9,7 @@ use super::exchange::{Broken, Exchange, Request};
 use super::expect::Expectations;
 use super::flow::Over;
 use super::group::Group;
+use super::idle_timeout;
 use super::lost::lost_while_idle;
 use super::plan::Effect;
 use super::protocol::report::Report;
@@ -63,6 +64,12 @@ pub(super) async fn sync_settings(
             || survey.asks_for_sequences() && !has_drawn && !connection.past.has_drawn);
     if forgets_sequences {
         composed.own_query("DISCARD SEQUENCES", &mut expect);
+    }
+    if may_run
+        && let Some(statement) = session.settings.get(idle_timeout::NAME)
+        && idle_timeout::is_asked(survey)
+    {
+        composed.own_query(statement, &mut expect);
     }
     let tell = std::mem::take(&mut session.tell);
     if !expect.is_empty() {

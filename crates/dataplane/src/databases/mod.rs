@@ -34,6 +34,7 @@ mod fitness;
 pub mod flow;
 pub mod group;
 mod handover;
+mod idle_timeout;
 pub(crate) mod lexer;
 mod lost;
 pub(crate) mod node;

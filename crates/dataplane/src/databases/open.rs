@@ -14,6 +14,7 @@ use super::expect::Expectations;
 use super::fitness::Fitness;
 use super::frontend::{Greeting, Identity, Opening, authenticate, greet};
 use super::group::Group;
+use super::idle_timeout;
 use super::protocol::messages::to_client::{self, TransactionStatus};
 use super::protocol::report::{Report, sqlstate};
 use super::route::Role;
@@ -277,7 +278,9 @@ async fn ask(
 ) -> Result<Vec<(String, String)>, Report> {
     let (mut guard, _) = borrow(group, session, role, &mut Vec::new(), deadlines, &Fitness::default()).await?;
     let Some(connection) = guard.connection() else { return Err(Report::fatal("08006", "no connection")) };
-    let difference = session.base.since(&connection.settings);
+    let mut difference = session.base.since(&connection.settings);
+    let timeout = session.base.get(idle_timeout::NAME);
+    difference.extend(timeout.map(|statement| format!("{statement};")));
     if !difference.is_empty() {
         let (mut expect, mut composed) = (Expectations::default(), Composed::default());
         composed.own_query(&difference, &mut expect);
@@ -294,7 +297,9 @@ async fn ask(
         connection.unnamed = None;
     }
     let parameters = connection.parameters.clone();
-    guard.give_back();
+    if timeout.is_none() {
+        guard.give_back();
+    }
     Ok(parameters)
 }
 

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use super::audit::Need;
 use super::backend::Login;
@@ -12,6 +13,7 @@ use super::clients::{ClientEntry, Presence};
 use super::connection::Connection;
 use super::expect::Expectations;
 use super::group::Group;
+use super::idle_timeout;
 use super::node::Node;
 use super::plan::{Access, Definition, Effect, Plans};
 use super::pool::{Guard, Pool};
@@ -91,6 +93,8 @@ pub struct Session {
     pub role: Role,
     /// What the settings of a mark mean for routes.
     situation: Option<(u64, Situation)>,
+    /// How long it may be idle, with the settings of a mark.
+    idle_limit: Option<(u64, Option<Duration>)>,
     /// Hash of its login's database and user; not zero.
     whose: u64,
     /// What its settings make of names and literals.
@@ -141,6 +145,7 @@ impl Session {
             guard: None,
             role: Role::Primary,
             situation: None,
+            idle_limit: None,
             whose,
             reading: Reading::default(),
             reads_locally: false,
@@ -191,6 +196,22 @@ impl Session {
         }
     }
 
+    /// How long it may be idle now, if there is a limit.
+    pub fn idle_limit(&mut self) -> Option<Duration> {
+        if self.status != IDLE || self.in_batch || self.skipping {
+            return None;
+        }
+        let mark = self.settings.mark();
+        match self.idle_limit {
+            Some((of, limit)) if of == mark => limit,
+            _ => {
+                let limit = idle_timeout::limit(&self.settings).filter(|limit| !limit.is_zero());
+                self.idle_limit = Some((mark, limit));
+                limit
+            }
+        }
+    }
+
     pub fn situation(&mut self, split: bool) -> Situation {
         match self.situation {
             Some((mark, known)) if mark == self.settings.mark() && known.split == split => known,
@@ -226,7 +247,7 @@ impl Session {
         if let Some(connection) = guard.connection() {
             self.note_needs(survey, expect.failed, connection);
             note_prepared(connection, survey, expect, self.number());
-            connection.is_uncertain |= expect.is_uncertain;
+            connection.is_uncertain |= expect.is_uncertain || idle_timeout::is_left(survey, &self.settings);
             if expect.failed {
                 self.take_savepoints(survey);
                 connection.is_uncertain |= may_keep_a_part(survey);

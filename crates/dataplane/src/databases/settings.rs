@@ -8,6 +8,7 @@ use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
 
 use super::audit::is_custom;
+use super::idle_timeout;
 
 /// Settings of one session. A session that sets more than this keeps its server connection instead.
 pub const SETTINGS_MAX: usize = 100;
@@ -153,7 +154,7 @@ impl Settings {
         self.statements.get(name).map(AsRef::as_ref)
     }
 
-    /// The SQL that brings a connection from the state `from` to this one.
+    /// The SQL that brings a connection from the state `from` to this one, without `idle_timeout`.
     pub fn since(&self, from: &Self) -> String {
         let mut sql = String::new();
         let differs = |name: &str| from.get(name) != self.get(name);
@@ -163,12 +164,15 @@ impl Settings {
         for name in WHO.iter().rev().filter(|name| is_other && from.get(name).is_some()) {
             sql.push_str(if *name == "role" { "RESET ROLE;" } else { "RESET SESSION AUTHORIZATION;" });
         }
-        for name in from.statements.keys().filter(|name| !self.statements.contains_key(*name) && !is_who(name)) {
+        let gone = from.statements.keys().filter(|name| !self.statements.contains_key(*name) && !is_who(name));
+        for name in gone.filter(|name| &***name != idle_timeout::NAME) {
             sql.push_str("RESET ");
             quote_name(&mut sql, name);
             sql.push(';');
         }
-        let others = self.statements.iter().filter(|(name, _)| !is_who(name) && differs(name)).map(|(_, sql)| &**sql);
+        let others =
+            self.statements.iter().filter(|(name, _)| !is_who(name) && differs(name) && &***name != idle_timeout::NAME);
+        let others = others.map(|(_, sql)| &**sql);
         let who = WHO.iter().filter(|_| is_other).filter_map(|name| self.get(name));
         for statement in others.chain(who) {
             sql.push_str(statement.trim_end().trim_end_matches(';'));

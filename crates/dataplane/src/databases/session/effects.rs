@@ -3,6 +3,7 @@
 use super::super::audit;
 use super::super::causal::parse_position;
 use super::super::connection::Connection;
+use super::super::idle_timeout;
 use super::super::plan::{Audit, Effect, Scope};
 use super::super::reading::{changes_literals, reads_like_ascii};
 use super::super::settings::{NO_ROLE, SETTINGS_MAX, Settings, statement_for};
@@ -58,6 +59,9 @@ impl Session {
                     }
                     self.settings.set(name, sql);
                     connection.settings.set(name, sql);
+                    if name == idle_timeout::NAME && idle_timeout::limit(&self.settings).is_none() {
+                        self.keep("a setting that cannot be carried over");
+                    }
                     if name == "client_encoding" && !reads_like_ascii(sql) {
                         self.keep(ENCODING);
                     }

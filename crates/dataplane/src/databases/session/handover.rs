@@ -4,6 +4,7 @@
 use super::super::audit::{self, Findings, Found, Need};
 use super::super::connection::Connection;
 use super::super::group::Group;
+use super::super::idle_timeout;
 use super::super::plan::{Audit, Effect};
 use super::super::reading::{is_true, reads_like_ascii};
 use super::super::settings::{NO_ROLE, SETTINGS_MAX, Settings};
@@ -145,6 +146,12 @@ impl Session {
         }
         if need.unknown {
             self.keep(UNKNOWN_NAME);
+        }
+        match (settings.get(idle_timeout::NAME), self.settings.get(idle_timeout::NAME)) {
+            (Some(_), _) => connection.is_uncertain = true,
+            // Servers do not have it.
+            (None, Some(statement)) => settings.set(idle_timeout::NAME, statement),
+            (None, None) => {}
         }
         connection.note_settings(&settings);
         connection.past.has_unknown_settings = true;
