@@ -17,7 +17,7 @@ import psycopg
 import pytest
 from trimaran.databases.postgres import EmbeddedNode
 
-from tests.databases.gateway.raw import Message, Raw, connected, fields, message, startup, text
+from tests.databases.gateway.raw import Message, Raw, connected, fields, message, packet, rows, startup, text
 from tests.support.certificates import Authority, tls
 from tests.support.gateways import Gateway, start_gateway
 
@@ -252,3 +252,92 @@ def _finish(raw: Raw, dsn: str, header: str, binding: bytes, *, alone: bool = Fa
     raw.send(message(b"p", without_proof + b",p=" + base64.b64encode(proof)))
     received = raw.receive()
     return None if received[0] == b"R" else _report(received)
+
+
+OPTIONS = [
+    "-c work_mem=1MB -c work_mem=2MB",
+    "-cwork_mem=1MB",
+    "--work-mem=1MB",
+    r"-c search_path=a\ b",
+    r"-c DateStyle=ISO,\ DMY --",
+    "-e -S 2048 -f s -n -v 3",
+    "-c",
+    "-c work_mem",
+    "--work_mem",
+    "-c work_mem=much",
+    "-c nosuch=1",
+    "-c a.b=1",
+    "-c role=nosuch",
+    "-c shared_buffers=1MB",
+    "-c log_statement=all",
+    "-B 100",
+    "-F",
+    "-O",
+    "-d 2",
+    "-t pl",
+    "-x",
+    "junk",
+    "-c TimeZone=nosuch",
+    "-c client_encoding=nosuch",
+    "-c transaction_isolation=serializable",
+    "-c transaction_read_only=on",
+    "-c seed=0.5",
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_options_mean_what_they_mean_to_postgresql(gateway: Gateway, options: str) -> None:
+    """And leave nothing behind that stops the next login."""
+    told = [_told(dsn, options=options) for dsn in (gateway.direct, gateway.dsn)]
+    assert told[0] == told[1]
+    assert _told(gateway.dsn, work_mem="1MB") == ("1MB",)
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"nosuch": "1"},
+        {"work_mem": "much"},
+        {"database": "nosuch"},
+        {"database": "template0"},
+        {"database": "trimaran"},
+        {"replication": "f"},
+        {"replication": "oFF"},
+    ],
+)
+def test_start_up_parameters_are_postgresql_s(gateway: Gateway, parameters: dict[str, str]) -> None:
+    told = [_told(dsn, **parameters) for dsn in (gateway.direct, gateway.dsn)]
+    assert told[0] == told[1]
+
+
+SSL_REQUEST, GSS_REQUEST = (packet(struct.pack("!i", 80877103 + more)) for more in range(2))
+
+
+@pytest.mark.parametrize("requests", [[SSL_REQUEST, SSL_REQUEST], [GSS_REQUEST, SSL_REQUEST, GSS_REQUEST]])
+def test_encryption_is_asked_for_once(dsn: str, requests: list[bytes]) -> None:
+    with connected(dsn) as raw:
+        for request in requests[:-1]:
+            raw.send(request)
+            assert raw.socket.recv(1) == b"N"
+        raw.send(requests[-1])
+        code, told, _ = _report(raw.receive())
+        assert (code, told.split(":")[0]) == ("0A000", f"unsupported frontend protocol 1234.{5679 + len(requests) - 2}")
+
+
+def test_a_packet_that_is_cut_off(dsn: str) -> None:
+    with connected(dsn) as raw:
+        raw.send(packet(struct.pack("!i", 3 << 16) + b"user\0app"))
+        text = "invalid startup packet layout: expected terminator as last byte"
+        assert _report(raw.receive()) == ("08P01", text, "")
+
+
+def _told(dsn: str, **parameters: str) -> tuple[str | None, ...]:
+    """How a session begins that is started so: what it has for `work_mem`, or code and message of its refusal."""
+    place = urlsplit(dsn)
+    with connected(dsn) as raw:
+        raw.send(startup({"user": place.username or "", "database": place.path[1:], **parameters}))
+        raw.prove(unquote(place.password or ""))
+        received = raw.receive()
+        while received[0] not in b"EZ":
+            received = raw.receive()
+        return _report(received)[:2] if received[0] == b"E" else rows(raw.ask("SHOW work_mem"))[0]

@@ -127,7 +127,7 @@ async fn primary(
                             format!("{} cannot be reached", node.name)
                         }
                         ConnectFailure::Refused(report) if is_stopping(&report) => format!("{} is stopping", node.name),
-                        ConnectFailure::Refused(mut report) => {
+                        ConnectFailure::Refused(mut report) | ConnectFailure::Credentials(mut report) => {
                             report.severity = Severity::Error;
                             return Err(report);
                         }

@@ -160,17 +160,14 @@ async fn open(stream: Stream, tls: Option<Arc<ServerConfig>>) -> Result<Greeting
                 may_gss = false;
                 write_all(&mut stream, b"N").await?;
             }
-            Ok(First::Tls | First::Gss) => {
-                let refused =
-                    Refused::with(Reason::Malformed, sqlstate::PROTOCOL_VIOLATION, "encryption was negotiated already");
-                return Err(told(&mut stream, refused).await);
+            Ok(first @ (First::Tls | First::Gss)) => {
+                // As PostgreSQL does: it takes it for a version then.
+                let minor = if first == First::Tls { 5679 } else { 5680 };
+                return Err(told(&mut stream, of_version(1234, minor)).await);
             }
             Ok(First::Cancel(cancel)) => return Ok(Greeting::Cancel(cancel)),
             Ok(First::Version { major, minor }) => {
-                let text =
-                    format!("unsupported frontend protocol {major}.{minor}: server supports 3.0 to 3.{MINOR_NEWEST}");
-                let refused = Refused::with(Reason::Version, sqlstate::FEATURE_NOT_SUPPORTED, text);
-                return Err(told(&mut stream, refused).await);
+                return Err(told(&mut stream, of_version(major, minor)).await);
             }
             Ok(First::Startup(startup)) => {
                 if startup.needs_negotiation() {
@@ -188,6 +185,11 @@ async fn open(stream: Stream, tls: Option<Arc<ServerConfig>>) -> Result<Greeting
             Err(refused) => return Err(told(&mut stream, refused).await),
         }
     }
+}
+
+fn of_version(major: u16, minor: u16) -> Refused {
+    let text = format!("unsupported frontend protocol {major}.{minor}: server supports 3.0 to 3.{MINOR_NEWEST}");
+    Refused::with(Reason::Version, sqlstate::FEATURE_NOT_SUPPORTED, text)
 }
 
 /// Who wants to use what.

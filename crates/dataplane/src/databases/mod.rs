@@ -49,6 +49,7 @@ mod route;
 mod session;
 pub(crate) mod settings;
 mod settle;
+mod start_options;
 mod statement;
 mod succession;
 mod survey;

@@ -20,6 +20,7 @@ use super::protocol::report::{Report, sqlstate};
 use super::route::Role;
 use super::session::Session;
 use super::settings::{Settings, statement_for};
+use super::start_options;
 use super::user::User;
 use crate::clock::now_us;
 use crate::net::stream::Stream;
@@ -32,6 +33,8 @@ const CONSOLE: [&str; 2] = ["trimaran_console", "pgbouncer"];
 const CONSOLE_PLACES: usize = 5;
 /// Start-up parameters that are no settings.
 const NOT_SETTINGS: [&str; 4] = ["user", "database", "replication", "options"];
+/// Settings that hold for the transaction of the start alone, or cannot be taken back.
+const OF_THE_START: [&str; 4] = ["seed", "transaction_deferrable", "transaction_isolation", "transaction_read_only"];
 const CANCEL_LIMIT: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
@@ -83,6 +86,8 @@ pub async fn open(stream: Stream, peer: IpAddr, group: &Arc<Group>, plane: &Plan
         Ok(opened) => Some(opened),
         Err((mut client, report)) => {
             let mut out = Vec::new();
+            // It has shown who it is, which is another matter.
+            to_client::authentication_ok(&mut out);
             report.write_error(&mut out);
             // It is over either way.
             let _ = client.write_all(&out).await;
@@ -126,10 +131,14 @@ async fn admit(
             Err((client, Report::fatal("08006", "gone")))
         };
     }
-    if startup.get("replication").is_some_and(|value| !matches!(value, "false" | "off" | "no" | "0")) {
-        let report = Report::fatal("0A000", "replication connections do not go through the gateway")
-            .with_hint("connect to a node directly");
-        return Err((client, report));
+    match startup.get("replication").map_or(Ok(false), asks_for_replication) {
+        Ok(false) => {}
+        Ok(true) => {
+            let report = Report::fatal("0A000", "replication connections do not go through the gateway")
+                .with_hint("connect to a node directly");
+            return Err((client, report));
+        }
+        Err(report) => return Err((client, report)),
     }
     let base = match settings(&startup.parameters) {
         Ok(base) => base,
@@ -167,47 +176,44 @@ fn welcome(out: &mut Vec<u8>, parameters: &[(String, String)], process: u32, sec
     to_client::ready_for_query(out, TransactionStatus::Idle);
 }
 
-/// Settings of a start-up packet: parameters, and `-c name=value` in `options`.
+/// Settings of a start-up packet: parameters, and those in `options`.
 fn settings(parameters: &[(String, String)]) -> Result<Settings, Report> {
     let mut settings = Settings::default();
     for (name, value) in parameters {
         if name == "options" {
-            for (name, value) in options(value)? {
-                settings.set(&name, &statement_for(&name, &value));
+            for (name, value) in start_options::settings_of(value)? {
+                set(&mut settings, &name, &value);
             }
         } else if !NOT_SETTINGS.contains(&name.as_str()) {
-            settings.set(name, &statement_for(name, value));
+            set(&mut settings, name, value);
         }
     }
     Ok(settings)
 }
 
-/// `-c name=value` and `--name=value`, words apart by spaces, which a backslash takes for itself (as PostgreSQL does).
-fn options(text: &str) -> Result<Vec<(String, String)>, Report> {
-    let refuse =
-        |word: &str| Report::fatal("0A000", format!("option {word:?} in the start-up packet is not supported"));
-    let mut words = vec![String::new()];
-    let mut characters = text.chars();
-    while let Some(character) = characters.next() {
-        match (character, words.last_mut()) {
-            ('\\', Some(word)) => word.extend(characters.next()),
-            (space, _) if space.is_ascii_whitespace() => words.push(String::new()),
-            (other, Some(word)) => word.push(other),
-            (_, None) => {}
-        }
+fn set(settings: &mut Settings, name: &str, value: &str) {
+    if !OF_THE_START.contains(&name.to_ascii_lowercase().as_str()) {
+        settings.set(name, &statement_for(name, value));
     }
-    let mut found = Vec::new();
-    let mut words = words.into_iter().filter(|word| !word.is_empty());
-    while let Some(word) = words.next() {
-        let setting = match word.strip_prefix("-c").or_else(|| word.strip_prefix("--")) {
-            Some("") => words.next().ok_or_else(|| refuse(&word))?,
-            Some(rest) => rest.to_owned(),
-            None => return Err(refuse(&word)),
-        };
-        let (name, value) = setting.split_once('=').ok_or_else(|| refuse(&setting))?;
-        found.push((name.replace('-', "_"), value.to_owned()));
+}
+
+/// Whether a value of `replication` asks for it: booleans as PostgreSQL reads them, or a word of its own.
+fn asks_for_replication(value: &str) -> Result<bool, Report> {
+    let value = value.to_ascii_lowercase();
+    let is_one_of = |words: &[&str]| words.iter().any(|word| word.starts_with(&value));
+    match value.as_str() {
+        "database" | "1" | "on" => Ok(true),
+        "0" | "of" | "off" => Ok(false),
+        "" | "o" => Err(no_replication(&value)),
+        _ if is_one_of(&["true", "yes"]) => Ok(true),
+        _ if is_one_of(&["false", "no"]) => Ok(false),
+        _ => Err(no_replication(&value)),
     }
-    Ok(found)
+}
+
+fn no_replication(value: &str) -> Report {
+    Report::fatal("22023", format!("invalid value for parameter \"replication\": \"{value}\""))
+        .with_hint("Valid values are: \"false\", 0, \"true\", 1, \"database\".")
 }
 
 /// What servers report of themselves to a client with these settings. The first one with such settings asks a server, which
@@ -301,18 +307,4 @@ async fn ask(
         guard.give_back();
     }
     Ok(parameters)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn options_of_the_start_up_packet() {
-        let found = options(r"-c a=1 --b-c=two\ words  -cd=4").unwrap();
-        let expected = [("a", "1"), ("b_c", "two words"), ("d", "4")];
-        assert_eq!(found, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
-        assert!(options("-B 100").is_err());
-        assert!(options("-c").is_err());
-    }
 }

@@ -93,7 +93,7 @@ fn encryption_that_is_not_to_be_had_is_declined_once_each() {
         assert_eq!((opening.user.as_str(), opening.database.as_str()), ("ada", "ada"));
         assert!(!opening.is_encrypted());
         let (greeting, _) = heard(&[SSL, SSL].concat()).await;
-        assert_eq!(greeting.unwrap_err().reason, Reason::Malformed);
+        assert_eq!(greeting.unwrap_err().reason, Reason::Version);
     });
 }
 

@@ -19,6 +19,7 @@ pub mod sqlstate {
     pub const PROTOCOL_VIOLATION: &str = "08P01";
     pub const QUERY_CANCELED: &str = "57014";
     pub const READ_ONLY_TRANSACTION: &str = "25006";
+    pub const SYNTAX_ERROR: &str = "42601";
     pub const TOO_MANY_CONNECTIONS: &str = "53300";
     pub const UNDEFINED_DATABASE: &str = "3D000";
 }

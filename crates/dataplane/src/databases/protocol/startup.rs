@@ -102,6 +102,8 @@ pub fn read(packet: &[u8]) -> Result<First, ProtocolError> {
     }
 }
 
+const LAYOUT: ProtocolError = ProtocolError("invalid startup packet layout: expected terminator as last byte");
+
 fn startup(mut reader: Reader<'_>, minor: u16) -> Result<Startup, ProtocolError> {
     let text = |bytes: &[u8]| match std::str::from_utf8(bytes) {
         Ok(text) => Ok(text.to_owned()),
@@ -109,18 +111,18 @@ fn startup(mut reader: Reader<'_>, minor: u16) -> Result<Startup, ProtocolError>
     };
     let (mut parameters, mut options) = (Vec::new(), Vec::new());
     loop {
-        let name = text(reader.text()?)?;
+        let name = text(reader.text().map_err(|_| LAYOUT)?)?;
         if name.is_empty() {
             break;
         }
-        let value = text(reader.text()?)?;
+        let value = text(reader.text().map_err(|_| LAYOUT)?)?;
         if name.starts_with("_pq_.") {
             options.push(name);
         } else {
             parameters.push((name, value));
         }
     }
-    reader.finish().map_err(|_| ProtocolError("startup packet goes on behind its terminator"))?;
+    reader.finish().map_err(|_| LAYOUT)?;
     Ok(Startup { minor, parameters, options })
 }
 
