@@ -116,6 +116,22 @@ def test_names_of_statements(dsn: str) -> None:
         assert errors(raw.until_ready()) == ["34000"]
 
 
+def test_answers_stand_in_their_order_whatever_a_server_has_to_be_asked(dsn: str) -> None:
+    """As Go's pgx sends its batches: everything is prepared and described, and only then run."""
+    describe = {name: message(b"D", b"S" + text(name)) for name in "ab"}
+    with session(dsn) as raw:
+        for _ in range(3):
+            raw.send(parse("a", "SELECT 1") + describe["a"] + message(b"C", b"S" + text("a")) + SYNC)
+            assert tags(raw.until_ready()) == "1tT3Z"
+            both = parse("a", "SELECT 1") + describe["a"] + parse("b", "SELECT $1::int") + describe["b"]
+            raw.send(both + FLUSH)
+            assert take(raw, 6) == "1tT1tT"
+            raw.send(message(b"C", b"S" + text("a")) + message(b"C", b"S" + text("b")) + SYNC)
+            assert tags(raw.until_ready()) == "33Z"
+            raw.send(parse("a", "SET work_mem = '8MB'") + describe["a"] + message(b"C", b"S" + text("a")) + SYNC)
+            assert tags(raw.until_ready()) == "1tn3Z"
+
+
 def test_each_sync_ends_an_implicit_transaction(dsn: str) -> None:
     table = f"t_{uuid4().hex[:12]}"
     with session(dsn) as raw:

@@ -275,7 +275,7 @@ def test_the_json_is_one_stable_line() -> None:
         '"effects":[{"kind":"begin","read_only":null,"isolation":null,"deferrable":null}],"pins":[],"unpins":[],'
         '"hint":null,"doubtful":false,"may_write":false,'
         '"audit":"settings","custom":[],"unknown_settings":true,"reads_custom":null,"may_define":true,"temp":false,'
-        '"provisional":false}'
+        '"provisional":false,"effects_at":[0],"pins_at":[]}'
     )
 
 

@@ -41,7 +41,7 @@ pub async fn serve(mut client: Client, group: &Group) {
                 Ok(1..) => continue,
                 _ => return,
             },
-            Err(_) => return,
+            Ok(Found::Unknown(_)) | Err(_) => return,
         };
         let mut out = Vec::new();
         match unit.end {

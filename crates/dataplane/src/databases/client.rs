@@ -51,6 +51,13 @@ impl Client {
         Some(buffer)
     }
 
+    /// Takes bytes back that were taken before those that have arrived since.
+    pub fn give_back(&mut self, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            self.inbound = Some(copy_of(&[bytes, self.arrived()].concat()));
+        }
+    }
+
     /// Reads more. Zero: the client has left. A full buffer grows up to `most` bytes; the caller has seen to it that
     /// what it waits for is not larger.
     pub fn poll_fill(&mut self, cx: &mut Context<'_>, most: usize) -> Poll<io::Result<usize>> {

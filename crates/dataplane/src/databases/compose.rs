@@ -7,7 +7,7 @@ use super::plan::Effect;
 use super::protocol::fields::TargetKind;
 use super::protocol::messages::{to_client, to_server};
 use super::protocol::tag::to_server as tag;
-use super::statement::{NAME, Statement};
+use super::statement::{NAME, Statement, TAKEN};
 use super::survey::{Step, Survey};
 
 /// Room for most units that are rewritten, in bytes.
@@ -22,6 +22,8 @@ pub struct Composed {
     pub ours: Vec<u8>,
     /// Whether the client's own bytes follow as they are.
     pub as_it_is: bool,
+    /// The session's transaction has failed.
+    pub is_failed: bool,
 }
 
 impl Composed {
@@ -52,26 +54,31 @@ impl Composed {
         connection: &mut Connection,
         expect: &mut Expectations,
     ) {
+        // A failed statement may have kept them from being closed.
+        let exposed = std::mem::take(&mut connection.exposed);
         self.as_it_is = !cut
             && question.is_none()
+            && exposed.is_empty()
             && survey.steps.iter().all(|step| match step {
-                Step::Forward(..) => true,
+                Step::Forward(..) | Step::Execute(..) => true,
                 Step::Unnamed(statement) => connection.unnamed == Some((number, statement.id)),
                 _ => false,
             });
-        if survey.effects().any(Effect::forgets_statements) {
-            // When exactly nobody can tell; what is needed is prepared again.
+        if survey.is_query && survey.effects().any(Effect::forgets_statements) {
             connection.prepared.forget();
         }
         if !self.as_it_is {
             self.ours.reserve(REWRITTEN);
         }
         expect.reserve(survey.steps.len());
+        for name in exposed {
+            self.close(&name, expect);
+        }
         for step in &survey.steps {
             if let (Some(sql), Step::Forward(tag::SYNC, _)) = (question, step) {
                 self.ask_within(sql, connection, expect);
             }
-            self.step(step, number, connection, expect);
+            self.step(step, survey.is_query, number, connection, expect);
         }
         if cut {
             to_server::flush(&mut self.ours);
@@ -93,7 +100,14 @@ impl Composed {
         expect.push(Expect::AskExecute);
     }
 
-    fn step(&mut self, step: &Step<'_>, number: u32, connection: &mut Connection, expect: &mut Expectations) {
+    fn step(
+        &mut self,
+        step: &Step<'_>,
+        is_query: bool,
+        number: u32,
+        connection: &mut Connection,
+        expect: &mut Expectations,
+    ) {
         match step {
             Step::Forward(kind, message) => {
                 if !self.as_it_is {
@@ -106,40 +120,65 @@ impl Composed {
                     expect.push(answer);
                 }
             }
+            Step::Execute(message, entry) => {
+                if !self.as_it_is {
+                    self.ours.extend_from_slice(message);
+                }
+                let plan = entry.as_ref().and_then(|entry| entry.plan());
+                if plan.is_some_and(|plan| plan.effects.iter().any(Effect::forgets_statements)) {
+                    connection.prepared.forget();
+                }
+                expect.push(Expect::Execute);
+            }
             Step::Parse(parse, statement) => {
-                if connection.prepared.has(statement.id) {
+                let name = connection.name_of(statement);
+                if !connection.prepared.has(statement.id) {
+                    self.close_leftover(name.as_bytes(), connection, expect);
+                } else if self.is_failed {
+                    // A failed transaction takes only the statements that end it.
+                    self.close(name.as_bytes(), expect);
+                } else {
                     let mut answer = Vec::new();
                     to_client::parse_complete(&mut answer);
-                    expect.push(Expect::Ready(answer));
-                } else {
-                    let name = statement.name();
-                    self.close_leftover(name.as_bytes(), connection, expect);
-                    parse.write_as(name.as_bytes(), &mut self.ours);
-                    expect.push(Expect::Parse { own: false, id: Some(statement.id) });
-                    self.make_room(statement.id, connection, expect);
+                    return expect.push(Expect::Ready(answer));
+                }
+                parse.write_as(name.as_bytes(), &mut self.ours);
+                expect.push(Expect::Parse { own: false, id: Some(statement.id) });
+                self.make_room(statement.id, connection, expect);
+            }
+            Step::Taken(parse) => {
+                let taken = format!("{NAME}{TAKEN}");
+                self.close(taken.as_bytes(), expect);
+                to_server::parse(&mut self.ours, taken.as_bytes(), b"", &[]);
+                connection.exposed.push(taken.as_bytes().into());
+                expect.push(Expect::Parse { own: true, id: None });
+                parse.write_as(taken.as_bytes(), &mut self.ours);
+                expect.push(Expect::Parse { own: false, id: None });
+            }
+            Step::Foreign(name, message) => {
+                self.keep(name, connection, expect);
+                self.ours.extend_from_slice(message);
+                if let Some(answer) = answer_to(message[0]) {
+                    expect.push(answer);
                 }
             }
+            Step::NoUnnamed => {
+                self.close(b"", expect);
+                connection.unnamed = None;
+            }
+            Step::Show(name, statement) => self.show(name, statement, is_query, connection, expect),
+            Step::Hide(name) => self.hide(name, is_query, connection, expect),
+            Step::Keep(name) => self.keep(name, connection, expect),
             Step::Bind(bind, statement) => {
                 self.ensure(statement, connection, expect);
-                bind.write_as(statement.name().as_bytes(), &mut self.ours);
+                bind.write_as(connection.name_of(statement).as_bytes(), &mut self.ours);
                 expect.push(Expect::Bind);
             }
             Step::Describe(target, statement) => {
                 debug_assert!(target.kind == TargetKind::Statement);
                 self.ensure(statement, connection, expect);
-                target.write_as(statement.name().as_bytes(), &mut self.ours);
+                target.write_as(connection.name_of(statement).as_bytes(), &mut self.ours);
                 expect.push(Expect::Describe);
-            }
-            Step::Deallocate => {
-                // There must be something that goes; and what is gone already is prepared when it is needed.
-                let gone = format!("{NAME}gone");
-                to_server::close_statement(&mut self.ours, gone.as_bytes());
-                expect.push(Expect::Close { own: true });
-                to_server::parse(&mut self.ours, gone.as_bytes(), b"", &[]);
-                expect.push(Expect::Parse { own: true, id: None });
-                to_server::parse(&mut self.ours, b"", format!("DEALLOCATE {gone}").as_bytes(), &[]);
-                expect.push(Expect::Parse { own: false, id: None });
-                connection.unnamed = None;
             }
             Step::Unnamed(statement) => {
                 if connection.unnamed != Some((number, statement.id)) {
@@ -157,10 +196,45 @@ impl Composed {
         }
     }
 
+    /// Prepares a statement under the client's own name, for SQL to find it. Where the transaction has failed, nothing is run.
+    fn show(
+        &mut self,
+        name: &[u8],
+        statement: &Statement,
+        is_query: bool,
+        connection: &mut Connection,
+        expect: &mut Expectations,
+    ) {
+        if self.is_failed {
+            return;
+        }
+        self.keep(name, connection, expect);
+        self.prepare(name, statement);
+        connection.exposed.push(name.into());
+        if is_query {
+            // An error must not make the server ignore the query.
+            to_server::sync(&mut self.ours);
+            expect.push(Expect::Own);
+        } else {
+            expect.push(Expect::Parse { own: true, id: None });
+        }
+    }
+
+    fn hide(&mut self, name: &[u8], is_query: bool, connection: &mut Connection, expect: &mut Expectations) {
+        if self.is_failed {
+            return;
+        }
+        self.close(name, expect);
+        connection.exposed.retain(|exposed| **exposed != *name);
+        if is_query {
+            to_server::flush(&mut self.ours);
+        }
+    }
+
     /// Sees to it that the connection has the statement.
     fn ensure(&mut self, statement: &Statement, connection: &mut Connection, expect: &mut Expectations) {
         if !connection.prepared.has(statement.id) {
-            let name = statement.name();
+            let name = connection.name_of(statement);
             self.close_leftover(name.as_bytes(), connection, expect);
             self.prepare(name.as_bytes(), statement);
             expect.push(Expect::Parse { own: true, id: Some(statement.id) });
@@ -171,9 +245,26 @@ impl Composed {
     /// Closing what does not exist is no error.
     fn close_leftover(&mut self, name: &[u8], connection: &Connection, expect: &mut Expectations) {
         if connection.prepared.leftovers {
-            to_server::close_statement(&mut self.ours, name);
-            expect.push(Expect::Close { own: true });
+            self.close(name, expect);
         }
+    }
+
+    fn close(&mut self, name: &[u8], expect: &mut Expectations) {
+        to_server::close_statement(&mut self.ours, name);
+        expect.push(Expect::Close { own: true });
+    }
+
+    /// Leaves a name that looks like ours to the client: what is prepared under it is closed, and prepared anew under another.
+    fn keep(&mut self, name: &[u8], connection: &mut Connection, expect: &mut Expectations) {
+        if !name.starts_with(NAME.as_bytes()) || connection.prepared.is_taken(name) {
+            return;
+        }
+        self.close(name, expect);
+        let name = String::from_utf8_lossy(name);
+        if let Some(id) = name.strip_prefix(NAME).and_then(|id| id.parse().ok()) {
+            connection.prepared.remove(id);
+        }
+        connection.prepared.take(&name);
     }
 
     fn prepare(&mut self, name: &[u8], statement: &Statement) {

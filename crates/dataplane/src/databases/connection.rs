@@ -1,5 +1,6 @@
 //! A connection to a PostgreSQL server, and what is known of the state that it is in.
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::io;
 use std::net::Shutdown;
@@ -12,6 +13,7 @@ use super::backend::{Connected, note};
 use super::node::Node;
 use super::protocol::ProtocolError;
 use super::settings::Settings;
+use super::statement::Statement;
 use crate::buffer::Buffer;
 use crate::metrics::shard;
 use crate::net::stream::Stream;
@@ -36,6 +38,8 @@ pub struct Connection {
     pub is_uncertain: bool,
     /// Whose unnamed statement it holds: the session's number and which of its statements.
     pub unnamed: Option<(u32, u64)>,
+    /// Statements that SQL can find by their clients' names, until they are closed.
+    pub exposed: Vec<Box<[u8]>>,
     /// How others cancel what it does, or end it.
     pub target: Arc<CancelTarget>,
     /// Lives as long as the connection: see `CancelTarget::cut`.
@@ -90,6 +94,7 @@ impl Connection {
             past: Past::default(),
             is_uncertain: false,
             unnamed: None,
+            exposed: Vec::new(),
             target: Arc::new(CancelTarget {
                 node,
                 process,
@@ -152,6 +157,15 @@ impl Connection {
         self.is_standby
     }
 
+    /// What a statement is called on this connection.
+    pub fn name_of<'s>(&self, statement: &'s Statement) -> Cow<'s, str> {
+        let mut name = Cow::Borrowed(statement.name());
+        while self.prepared.is_taken(name.as_bytes()) {
+            name.to_mut().push('x');
+        }
+        name
+    }
+
     /// A value that the server has reported anew.
     pub fn note_parameter(&mut self, name: &str, value: &str) -> Result<(), ProtocolError> {
         note(&mut self.parameters, name, value)?;
@@ -201,12 +215,27 @@ pub struct Prepared {
     uses: u64,
     /// More may be prepared than is known: names have to be closed before they are used.
     pub leftovers: bool,
+    /// Names that clients have used in SQL; ours are others.
+    taken: HashSet<Box<str>>,
 }
 
 impl Prepared {
     /// How many are there.
     pub fn len(&self) -> usize {
         self.known.len()
+    }
+
+    pub fn is_taken(&self, name: &[u8]) -> bool {
+        !self.taken.is_empty() && std::str::from_utf8(name).is_ok_and(|name| self.taken.contains(name))
+    }
+
+    /// A client uses this name in SQL. Of very many the first are as good as unused.
+    pub fn take(&mut self, name: &str) {
+        if self.taken.len() >= PREPARED_MAX {
+            self.taken.clear();
+            self.forget();
+        }
+        self.taken.insert(name.into());
     }
 
     /// Which are there is not certain any more.

@@ -11,7 +11,9 @@ use super::connection::Connection;
 use super::expect::{Expectations, Verdict};
 use super::protocol::fields::{self, ReportFields};
 use super::protocol::frame::HEADER;
+use super::protocol::messages::to_server;
 use super::protocol::report::Severity;
+use super::protocol::tag::to_server as tag;
 use crate::buffer::{Buffer, LARGE};
 
 /// Messages that have to be looked at as a whole are never larger, except errors, which then pass unread.
@@ -33,6 +35,35 @@ pub enum Broken {
     Protocol,
     /// The server refuses a setting of the session; nothing of the unit was sent.
     Setting,
+    /// The server has ended it with a FATAL, which the client has got: its connection ends too.
+    Fatal,
+}
+
+/// From a report of the server, and how many messages of the unit it has answered before.
+pub type Restore<'r> = dyn Fn(&[u8], usize) -> Option<Vec<u8>> + Sync + 'r;
+
+/// What a session holds on its connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Held {
+    Nothing,
+    /// A transaction, or a batch that is not over.
+    Transaction,
+    /// State of its session.
+    State,
+}
+
+impl Held {
+    /// Whether the client does not see a FATAL of this SQLSTATE: it is about the server or the connection, and the session goes
+    /// on elsewhere. A transaction is reported as lost.
+    fn hides(self, code: &[u8]) -> bool {
+        // 40001 with it: a transaction on a replica was idle in the way of replay.
+        let is_leaving = matches!(code, b"57P01" | b"57P02" | b"57P03" | b"40001");
+        match self {
+            Self::Nothing => is_leaving || matches!(code, b"57P05" | b"25P03"),
+            Self::Transaction => is_leaving,
+            Self::State => false,
+        }
+    }
 }
 
 /// What became of a unit.
@@ -65,6 +96,9 @@ pub struct Exchange<'e> {
     pub client: &'e mut Client,
     pub connection: &'e mut Connection,
     pub expect: &'e mut Expectations,
+    pub held: Held,
+    /// Puts the client's names for statements into a report.
+    pub names: Option<&'e Restore<'e>>,
     request_max: usize,
     sent: usize,
     /// For the client, ahead of what is passed from the connection's buffer.
@@ -77,15 +111,19 @@ pub struct Exchange<'e> {
     /// COPY data and its end, for the server.
     copy: Vec<u8>,
     copied: usize,
-    /// The client has ended its COPY data.
-    copy_ended: bool,
     /// Nothing has to be held back any more.
     released: bool,
     /// The client was sent a part of it.
     seen: bool,
     refused: Option<Refusal>,
-    /// The server says good-bye.
+    /// The server ends the connection, which the client does not see.
     leaving: bool,
+    /// It does, with a FATAL for the client.
+    fatal: bool,
+    /// The server takes nothing any more; what it has said last is still read.
+    unwritable: bool,
+    /// The client has sent what is not allowed within COPY data: the server is about to end the connection.
+    violated: bool,
     /// Nothing was asked: whatever comes is passed on.
     unasked: bool,
 }
@@ -104,6 +142,8 @@ impl<'e> Exchange<'e> {
             client,
             connection,
             expect,
+            held: Held::Nothing,
+            names: None,
             request_max,
             released,
             sent: 0,
@@ -113,9 +153,11 @@ impl<'e> Exchange<'e> {
             passing: 0,
             copy: Vec::new(),
             copied: 0,
-            copy_ended: false,
             refused: None,
             leaving: false,
+            fatal: false,
+            unwritable: false,
+            violated: false,
             unasked: false,
             seen: false,
         }
@@ -170,6 +212,9 @@ impl<'e> Exchange<'e> {
         loop {
             // What it could not send yet wakes this task; what it has sent makes nothing else possible.
             self.poll_send(cx, request)?;
+            if self.fatal {
+                return self.poll_pass_on(cx).map(|done| done.and(Err(Broken::Fatal)));
+            }
             // COPY data that the server has refused is sent to its end too: half a message would be taken for the next client's.
             let is_sent = self.sent == request.ours.len() + request.unit.len() && self.copy.is_empty();
             if self.is_answered() && is_sent {
@@ -200,12 +245,15 @@ impl<'e> Exchange<'e> {
     }
 
     fn is_answered(&self) -> bool {
-        self.expect.is_empty() && self.passing == 0
+        self.expect.is_empty() && self.passing == 0 && !self.violated
     }
 
     /// Sends what is left of the request, then COPY data.
     fn poll_send(&mut self, cx: &mut Context<'_>, request: Request<'_>) -> Result<(), Broken> {
         let length = request.ours.len() + request.unit.len();
+        if self.unwritable {
+            return Ok(());
+        }
         while self.sent < length {
             let ours = &request.ours[self.sent.min(request.ours.len())..];
             let unit = &request.unit[self.sent.saturating_sub(request.ours.len())..];
@@ -217,15 +265,21 @@ impl<'e> Exchange<'e> {
             };
             match written {
                 Poll::Ready(Ok(count @ 1..)) => self.sent += count,
-                Poll::Ready(_) => return Err(self.server_gone()),
+                Poll::Ready(_) => self.unwritable = true,
                 Poll::Pending => return Ok(()),
+            }
+            if self.unwritable {
+                return Ok(());
             }
         }
         while self.copied < self.copy.len() {
             match self.connection.stream.poll_write(cx, &self.copy[self.copied..]) {
                 Poll::Ready(Ok(count @ 1..)) => self.copied += count,
-                Poll::Ready(_) => return Err(self.server_gone()),
+                Poll::Ready(_) => self.unwritable = true,
                 Poll::Pending => return Ok(()),
+            }
+            if self.unwritable {
+                return Ok(());
             }
         }
         self.copy.clear();
@@ -282,6 +336,9 @@ impl<'e> Exchange<'e> {
 
     /// Reads from the server and decides about what has come. True when something has.
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Result<bool, Broken> {
+        if self.fatal {
+            return Err(Broken::Fatal);
+        }
         if self.leaving {
             return Err(self.server_gone());
         }
@@ -318,7 +375,7 @@ impl<'e> Exchange<'e> {
         loop {
             let Some(buffer) = &self.connection.inbound else { return Ok(()) };
             let rest = &buffer.filled()[self.pass..];
-            if rest.is_empty() || self.leaving {
+            if rest.is_empty() || self.leaving || self.fatal {
                 return Ok(());
             }
             if self.passing > 0 {
@@ -329,6 +386,9 @@ impl<'e> Exchange<'e> {
                     self.consume(count);
                 } else {
                     self.pass += count;
+                }
+                if self.passing == 0 {
+                    self.take_ready();
                 }
                 if self.is_complete() {
                     return Ok(());
@@ -365,7 +425,7 @@ impl<'e> Exchange<'e> {
 
     /// Whether what comes next is no answer any more: it is left where it is. Nothing counts behind a good-bye.
     fn is_complete(&self) -> bool {
-        self.leaving || self.is_answered() && !self.unasked
+        self.leaving || self.fatal || self.is_answered() && !self.unasked
     }
 
     /// One message that has arrived as a whole.
@@ -394,7 +454,15 @@ impl<'e> Exchange<'e> {
             self.cut(length);
             return Ok(());
         }
+        let restored = match tag {
+            b'E' | b'N' => self.restored(length),
+            _ => None,
+        };
         match self.expect.arrived(tag, status).ok_or(Broken::Protocol)? {
+            Verdict::Pass if restored.is_some() => {
+                self.cut(length);
+                self.out.extend(restored.unwrap_or_default());
+            }
             Verdict::Pass => self.pass += length,
             Verdict::Drop => self.cut(length),
             Verdict::Replace(instead) => {
@@ -404,6 +472,12 @@ impl<'e> Exchange<'e> {
         }
         self.take_ready();
         Ok(())
+    }
+
+    /// A report with the client's names for its statements, where it has ours.
+    fn restored(&self, length: usize) -> Option<Vec<u8>> {
+        let buffer = self.connection.inbound.as_ref()?;
+        self.names?(&buffer.filled()[self.pass..self.pass + length], self.expect.answered)
     }
 
     /// Takes the value that a question of ours is answered with.
@@ -427,7 +501,7 @@ impl<'e> Exchange<'e> {
         Ok(())
     }
 
-    /// Looks at an error. True when it is the server's good-bye, which is not an answer.
+    /// Looks at an error. True when it ends the connection, and so is not an answer.
     fn note_error(&mut self, length: usize) -> Result<bool, Broken> {
         let Some(buffer) = &self.connection.inbound else { return Ok(false) };
         let message = &buffer.filled()[self.pass..self.pass + length];
@@ -439,11 +513,16 @@ impl<'e> Exchange<'e> {
         }
         let code = error.code();
         self.expect.outdated |= code == b"0A000" && error.routine() == b"RevalidateCachedQuery";
-        self.expect.timed_out |= error.severity() == Severity::Fatal && code == b"57P05";
-        // 40001 with it: a transaction on a replica was idle in the way of replay.
-        if error.severity() == Severity::Fatal && matches!(code, b"57P01" | b"57P02" | b"57P03" | b"57P05" | b"40001") {
+        let severity = error.severity();
+        self.expect.timed_out |= severity == Severity::Fatal && code == b"57P05";
+        if severity == Severity::Panic || severity == Severity::Fatal && self.held.hides(code) {
             self.leaving = true;
             self.cut(length);
+            return Ok(true);
+        }
+        if severity == Severity::Fatal && !(self.held == Held::Nothing && self.expect.is_own()) {
+            (self.fatal, self.released, self.refused) = (true, true, None);
+            self.pass += length;
             return Ok(true);
         }
         if self.expect.is_own() {
@@ -490,7 +569,9 @@ impl<'e> Exchange<'e> {
 
     /// Answers of ours whose turn has come.
     fn take_ready(&mut self) {
-        if !self.expect.ready.is_empty() {
+        if self.refused.is_some() {
+            self.expect.ready.clear();
+        } else if !self.expect.ready.is_empty() {
             self.gather();
             self.out.append(&mut self.expect.ready);
         }
@@ -531,25 +612,32 @@ impl<'e> Exchange<'e> {
             return Ok(0);
         }
         let length = u32::from_be_bytes([arrived[1], arrived[2], arrived[3], arrived[4]]) as usize + 1;
+        let kind = arrived[0];
+        if !matches!(kind, tag::COPY_DATA | tag::COPY_DONE | tag::COPY_FAIL | tag::FLUSH | tag::SYNC) {
+            // The server says what is wrong with it, and ends the connection. Its kind is all it looks at.
+            self.copy.extend_from_slice(&arrived[..HEADER]);
+            (self.expect.copying, self.violated) = (false, true);
+            return Ok(HEADER);
+        }
         if !(HEADER..=self.request_max).contains(&length) {
             return Err(Broken::ClientGone);
         }
         if available < length {
             return Ok(0);
         }
-        match arrived[0] {
-            b'd' | b'H' => {}
-            // The Sync that came with the Execute was ignored by the server if it was in COPY by then; one behind the end of
-            // the data counts.
-            b'S' => self.expect.copying &= !self.copy_ended,
-            b'c' | b'f' => {
-                self.copy_ended = true;
-                self.expect.copying &= self.expect.ends_with_sync();
-            }
-            _ => return Err(Broken::ClientGone),
-        }
         self.copy.extend_from_slice(&arrived[..length]);
         self.client.consume(length);
+        match kind {
+            tag::SYNC => self.expect.synced_in_copy |= !self.expect.is_query(),
+            tag::COPY_DONE | tag::COPY_FAIL => {
+                self.expect.copying = false;
+                if !self.expect.is_query() {
+                    // The Sync that has the server show the end of it may be long in coming.
+                    to_server::flush(&mut self.copy);
+                }
+            }
+            _ => {}
+        }
         Ok(length)
     }
 }

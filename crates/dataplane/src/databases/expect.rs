@@ -80,14 +80,18 @@ pub struct Expectations {
     pub timed_out: bool,
     /// The server waits for COPY data.
     pub copying: bool,
+    /// A Sync was sent while it did, which it ignores.
+    pub synced_in_copy: bool,
     /// Statements whose Parse was sent.
     pub hoped: Vec<u64>,
     /// Statements that are prepared on the connection now.
     pub prepared: Vec<u64>,
     /// How many of the client's Execute messages have succeeded.
     pub executed: usize,
-    /// How many of the client's own Parse and Close messages have succeeded.
-    pub parsed: usize,
+    /// How many of the client's messages have been answered, up to the first error.
+    pub answered: usize,
+    /// How many statements of a simple query have succeeded.
+    pub commands: usize,
     /// Close messages of ours that were not answered: what they were to close is still prepared, if it is over.
     pub closing: usize,
 }
@@ -110,9 +114,9 @@ impl Expectations {
         self.queue.is_empty()
     }
 
-    /// Whether the unit is a batch of the extended protocol that is complete: after COPY data comes one more Sync.
-    pub fn ends_with_sync(&self) -> bool {
-        self.queue.back() == Some(&Expect::Sync)
+    /// Whether the answer to come is to a simple query, which ends without being asked for.
+    pub fn is_query(&self) -> bool {
+        self.queue.front() == Some(&Expect::Query)
     }
 
     /// Whether the answer to come is to queries of our own.
@@ -132,7 +136,7 @@ impl Expectations {
 
     /// Whether everything is answered but the end of the batch.
     pub fn is_at_sync(&self) -> bool {
-        self.queue.len() == 1 && self.ends_with_sync()
+        self.queue.len() == 1 && self.queue.back() == Some(&Expect::Sync)
     }
 
     /// The server has sent a message of type `tag`; `status` is the byte of a `ReadyForQuery`. `None`: nothing of the kind
@@ -150,7 +154,14 @@ impl Expectations {
             b'E' => return Some(self.error()),
             b'Z' => return self.synced(status, own),
             _ if own => return Some(Verdict::Drop),
-            b'G' => self.copying = true,
+            b'G' => {
+                self.copying = true;
+                if self.queue.get(1) == Some(&Expect::Sync) {
+                    // A server in COPY ignores it, and waits for another one.
+                    self.queue.remove(1);
+                    self.synced_in_copy = true;
+                }
+            }
             _ => {}
         }
         if tag == b'C'
@@ -165,12 +176,15 @@ impl Expectations {
             return Some(Verdict::Replace(error));
         }
         let (done, pass) = match (self.queue.front()?, tag) {
+            (Expect::Query, b'C' | b'I') => {
+                self.commands += 1;
+                (false, true)
+            }
             (Expect::Query | Expect::Call, _) => (false, true),
             (Expect::AskBind, b'2') | (Expect::AskExecute, b'C') => (true, false),
             (Expect::AskExecute, b'D') => (false, false),
             (Expect::Parse { own, id }, b'1') => {
                 self.prepared.extend(id);
-                self.parsed += usize::from(!own);
                 (true, !own)
             }
             (Expect::Bind, b'2') => (true, true),
@@ -183,12 +197,12 @@ impl Expectations {
             (Expect::Execute, b'D' | b'd' | b'c' | b'G' | b'H' | b'T') => (false, true),
             (Expect::Close { own }, b'3') => {
                 self.closing -= usize::from(*own);
-                self.parsed += usize::from(!own);
                 (true, !own)
             }
             _ => return None,
         };
         if done {
+            self.answered += usize::from(pass);
             self.next();
         }
         Some(if pass { Verdict::Pass } else { Verdict::Drop })
@@ -203,12 +217,9 @@ impl Expectations {
             _ => None,
         };
         // Up to the Sync nothing is answered any more; answers of ours are not due either.
-        // A server that was in COPY has ignored a Sync right behind the Execute: it waits for another. At any other message
-        // it has given the COPY up.
-        let behind = self.queue.iter().skip(1).find(|expect| !matches!(expect, Expect::Ready(_)));
-        let ignored = copied && behind == Some(&Expect::Sync);
-        self.is_uncertain |= ignored;
-        let end = if ignored { None } else { self.queue.iter().position(|expect| matches!(expect, Expect::Sync)) };
+        // A server that was in COPY may have failed before it came to a Sync that it would have ignored.
+        self.is_uncertain |= copied && self.synced_in_copy;
+        let end = self.queue.iter().position(|expect| matches!(expect, Expect::Sync));
         self.queue.drain(..end.unwrap_or(self.queue.len()));
         self.skipping = end.is_none();
         replaced.map_or(Verdict::Pass, Verdict::Replace)
@@ -227,7 +238,7 @@ impl Expectations {
     }
 
     fn give(&mut self, answer: &[u8]) {
-        self.parsed += usize::from(matches!(answer.first(), Some(b'1' | b'3')));
+        self.answered += 1;
         self.ready.extend_from_slice(answer);
     }
 
@@ -358,10 +369,10 @@ mod tests {
         let close = |own| Expect::Close { own };
         let mut all = of([close(true), Expect::Bind, close(false), close(true), Expect::Sync]);
         assert_eq!(feed(&mut all, "3EZ"), ".EZ");
-        assert_eq!((all.closing, all.parsed), (1, 0));
+        assert_eq!((all.closing, all.answered), (1, 0));
         let mut done = of([close(true), close(false), Expect::Ready(vec![b'3', 0, 0, 0, 4]), Expect::Sync]);
         assert_eq!(feed(&mut done, "33Z"), ".3Z");
-        assert_eq!((done.closing, done.parsed), (0, 2));
+        assert_eq!((done.closing, done.answered), (0, 2));
     }
 
     #[test]

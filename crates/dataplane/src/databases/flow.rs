@@ -19,10 +19,12 @@ use super::fitness::Fitness;
 use super::group::Group;
 use super::handover::{hand_over, refused_setting, sync_settings};
 use super::idle_timeout;
-use super::lost::{Place, has_to_hear, lost_while_idle, server_lost, transaction_lost};
+use super::lost::{Place, has_to_hear, held, lost_while_idle, server_lost, transaction_lost};
+use super::names::Names;
 use super::node::Node;
 use super::open::{Opened, open};
 use super::plan::{Effect, Lesson};
+use super::protocol::ProtocolError;
 use super::protocol::messages::to_client::{self, TransactionStatus};
 use super::protocol::report::Report;
 use super::route::{self, Role, Situation};
@@ -93,6 +95,10 @@ async fn next_unit(client: &mut Client, session: &mut Session, group: &Group) ->
                 continue;
             }
             Ok(Found::Incomplete) => {}
+            Ok(Found::Unknown(kind)) => {
+                let report = Report::fatal("08P01", format!("invalid frontend message type {kind}"));
+                return fatal(client, report).await;
+            }
             Err(error) => return fatal(client, Report::fatal("08P01", error.to_string())).await,
         }
         let mut quiet = Expectations::default();
@@ -110,10 +116,12 @@ async fn next_unit(client: &mut Client, session: &mut Session, group: &Group) ->
             let is_idle = idle.as_mut().is_some_and(|idle| idle.as_mut().poll(cx).is_ready());
             if is_idle { Some(Paused::Idle) } else { paused(cx).then_some(Paused::Batch) }
         };
+        let held = held(session);
         let connection = session.guard.as_mut().and_then(super::pool::Guard::connection);
         let more = match connection {
             Some(connection) => {
                 let mut news = Exchange::new(client, connection, &mut quiet, false, most);
+                news.held = held;
                 poll_fn(|cx| match news.poll_news(cx) {
                     Poll::Ready(broken) => Poll::Ready(Err(broken)),
                     // A client that does not take the news to the end of a message is not listened to.
@@ -142,23 +150,43 @@ async fn next_unit(client: &mut Client, session: &mut Session, group: &Group) ->
             Ok(Ok(_)) => return Err(Over),
             Ok(Err(Paused::Batch)) => return so_far.ok_or(Over),
             Ok(Err(Paused::Idle)) => return fatal(client, idle_timeout::report()).await,
-            Err(Broken::ClientGone) => return Err(Over),
+            Err(Broken::ClientGone | Broken::Fatal) => return Err(Over),
             Err(_) if quiet.timed_out => return fatal(client, idle_timeout::report()).await,
             Err(_) => lost_while_idle(client, session).await?,
         }
     }
 }
 
-/// Waits for the plans of statements that are new, and counts what is run.
-async fn planned(survey: &Survey<'_>) {
-    for entry in &survey.entries {
-        if entry.plan().is_none() {
-            entry.planned().await;
-        }
+/// Surveys a unit, or the part of it up to the Execute of a COPY, to which what follows may be data. Waits for the plans of
+/// statements that are new, and surveys it once more then: what names stand for depends on what is run before (DEALLOCATE).
+async fn surveyed<'u>(
+    bytes: &'u [u8],
+    unit: Unit,
+    session: &Session,
+    group: &Group,
+) -> Result<(Survey<'u>, Unit), ProtocolError> {
+    if session.skipping {
+        return Ok((Survey::default(), unit));
     }
+    let mut unit = unit;
+    let mut survey = Survey::of(bytes, unit, session, group)?;
+    if survey.entries.iter().any(|entry| entry.plan().is_none()) {
+        for entry in &survey.entries {
+            if entry.plan().is_none() {
+                entry.planned().await;
+            }
+        }
+        survey = Survey::of(bytes, unit, session, group)?;
+    }
+    if let Some(length) = survey.copy_at {
+        unit = Unit { length, end: End::Flush { asked: false } };
+        survey = Survey::of(&bytes[..length], unit, session, group)?;
+    }
+    survey.resolve();
     for entry in &survey.runs {
         entry.executions.fetch_add(1, Ordering::Relaxed);
     }
+    Ok((survey, unit))
 }
 
 /// One unit: survey and plan it, decide where it goes, borrow a connection, exchange, take note; anew when a server could
@@ -174,13 +202,14 @@ async fn carry(client: &mut Client, session: &mut Session, group: &Group, unit: 
         return synchronised(client, session).await;
     }
     session.renew_names(group);
-    let mut survey = match Survey::of(bytes, unit, session, group) {
-        _ if session.skipping => Survey::default(),
-        Ok(survey) => survey,
+    let (survey, unit) = match surveyed(bytes, unit, session, group).await {
+        Ok((survey, rest)) => {
+            client.give_back(&bytes[rest.length..unit.length]);
+            (survey, rest)
+        }
         Err(error) => return fatal(client, Report::fatal("08P01", error.to_string())).await,
     };
-    planned(&survey).await;
-    survey.resolve(session);
+    let bytes = &bytes[..unit.length];
     group.counters.mine().requests.add(1);
     group.wake();
     if session.untold && has_to_hear(&survey) {
@@ -212,11 +241,7 @@ async fn carry(client: &mut Client, session: &mut Session, group: &Group, unit: 
         let (result, expect, seen, is_between) = one_try(client, session, group, &survey, unit, bytes, careful).await;
         match result {
             Err(Broken::Setting) => {
-                session.client.borrowed(None);
-                let was_used = session
-                    .guard
-                    .take()
-                    .is_some_and(|mut guard| guard.connection().is_some_and(|connection| connection.past.served != 0));
+                let was_used = session.drop_connection();
                 if careful {
                     // It may be one that the replica does not know yet, like a new role.
                     role = Role::Primary;
@@ -241,7 +266,7 @@ async fn carry(client: &mut Client, session: &mut Session, group: &Group, unit: 
                     view.primary().inspect(|primary| primary.vitals.ask());
                 }
                 // Also without a Sync of its own when COPY has ignored it.
-                let is_open = matches!(unit.end, End::Flush { .. }) || expect.skipping;
+                let is_open = matches!(unit.end, End::Flush { .. }) || expect.skipping || expect.synced_in_copy;
                 let status = expect.status.filter(|_| !is_open);
                 session.settle(&survey, &expect, status, group);
                 return hand_over(client, session, group).await;
@@ -254,6 +279,7 @@ async fn carry(client: &mut Client, session: &mut Session, group: &Group, unit: 
                 cancel_for(session, group);
                 return Err(Over);
             }
+            Err(Broken::Fatal) => return Err(Over),
             Err(broken) => {
                 let sent = broken != Broken::ServerGone { sent: false };
                 let unanswered = unanswered(session, &expect);
@@ -304,7 +330,8 @@ async fn one_try(
     if let Err(broken) = sync_settings(client, session, group, survey, most, &mut expect).await {
         return (Err(broken), expect, false, true);
     }
-    let number = session.number();
+    let (number, held) = (session.number(), held(session));
+    let is_failed = session.status == FAILED;
     let ask = is_to_be_settled(session, survey, unit, group);
     let Some(connection) = session.guard.as_mut().and_then(super::pool::Guard::connection) else {
         return (Err(Broken::ServerGone { sent: false }), expect, false, true);
@@ -322,11 +349,16 @@ async fn one_try(
         if ask == Some(Ask::Before) {
             composed.ask(settle::XID, connection, &mut expect);
         }
+        composed.is_failed = is_failed;
         let within = (ask == Some(Ask::Within)).then_some(settle::XID);
         composed.unit(survey, number, unit.end == End::Flush { asked: false }, within, connection, &mut expect);
     }
     let rest = if composed.as_it_is && !session.skipping { bytes } else { &[] };
+    let names = Names { survey, statements: &session.statements };
+    let restore = |report: &[u8], answered: usize| names.restore(report, answered);
     let mut exchange = Exchange::new(client, connection, &mut expect, careful, most);
+    exchange.held = held;
+    exchange.names = Some(&restore);
     let mut result = exchange.run(Request { ours: &composed.ours, unit: rest }).await;
     if matches!(result, Err(Broken::ServerGone { .. })) && exchange.expect.told.is_some() {
         result = exchange.hand_over().await.and(result);
@@ -384,7 +416,7 @@ fn decide(session: &mut Session, survey: &Survey<'_>, unit: Unit, split: bool) -
         return session.role;
     }
     let goes_on = matches!(unit.end, End::Flush { .. });
-    let situation = Situation { goes_on, runs: survey.executes, ..session.situation(split) };
+    let situation = Situation { goes_on, runs: survey.executes || survey.binds, ..session.situation(split) };
     let plans = survey.entries.iter().filter_map(|entry| Some((entry.plan()?, entry.was_learnt())));
     route::decide(plans, situation).role
 }
@@ -393,18 +425,21 @@ fn decide(session: &mut Session, survey: &Survey<'_>, unit: Unit, split: bool) -
 fn answered_here(session: &mut Session, survey: &Survey<'_>) -> Option<Vec<u8>> {
     let plan = survey.entries.first().filter(|_| survey.is_query)?.plan()?;
     let [Effect::Deallocate { name }] = &plan.effects[..] else { return None };
-    if plan.statements != 1 || session.status == FAILED {
+    if plan.statements != 1 || session.status == FAILED || session.in_batch || session.lost {
         return None;
     }
     let command = if let Some(name) = name {
         session.statements.remove(name.as_bytes()).map(|_| "DEALLOCATE")?
     } else if session.pins.is_empty() {
         session.statements.clear();
+        session.names_in_sql.clear();
         "DEALLOCATE ALL"
     } else {
         // Some may have been prepared in SQL.
         return None;
     };
+    session.unnamed = None;
+    session.portals.drop_unnamed();
     let mut answer = Vec::new();
     to_client::command_complete(&mut answer, command);
     to_client::ready_for_query(&mut answer, status_of(session));

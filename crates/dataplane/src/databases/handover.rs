@@ -10,7 +10,7 @@ use super::expect::Expectations;
 use super::flow::Over;
 use super::group::Group;
 use super::idle_timeout;
-use super::lost::lost_while_idle;
+use super::lost::{held, lost_while_idle};
 use super::plan::Effect;
 use super::protocol::report::Report;
 use super::session::{FAILED, Session};
@@ -37,6 +37,7 @@ pub(super) async fn sync_settings(
         composed.own_query(&format!("SET trimaran.position TO '{}'", show_position(position)), &mut expect);
     }
     let has_drawn = session.may_have_written();
+    let held = held(session);
     let Some(connection) = session.guard.as_mut().and_then(super::pool::Guard::connection) else { return Ok(()) };
     let is_mine = connection.past.served == session.client.process;
     let has_unknown = connection.past.has_unknown_settings && !is_mine;
@@ -74,8 +75,12 @@ pub(super) async fn sync_settings(
     let tell = std::mem::take(&mut session.tell);
     if !expect.is_empty() {
         expect.tell = tell;
-        let gone = |broken| if broken == Broken::ClientGone { broken } else { Broken::ServerGone { sent: false } };
+        let gone = |broken| match broken {
+            Broken::ClientGone | Broken::Fatal => broken,
+            _ => Broken::ServerGone { sent: false },
+        };
         let mut exchange = Exchange::new(client, connection, &mut expect, false, most);
+        exchange.held = held;
         exchange.run(Request { ours: &composed.ours, unit: &[] }).await.map_err(gone)?;
         // A simple query has ended it.
         connection.unnamed = None;
@@ -139,7 +144,7 @@ pub(super) async fn hand_over(client: &mut Client, session: &mut Session, group:
         let mut exchange = Exchange::new(client, connection, &mut expect, false, most);
         match exchange.run(Request { ours: &questions, unit: &[] }).await {
             Ok(_) => {}
-            Err(Broken::ClientGone) => return Err(Over),
+            Err(Broken::ClientGone | Broken::Fatal) => return Err(Over),
             Err(_) => return lost_while_idle(client, session).await,
         }
         group.counters.mine().audits.add(1);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::client::Client;
+use super::exchange::Held;
 use super::flow::{Over, fatal, reject, send, synchronised};
 use super::group::Group;
 use super::plan::Effect;
@@ -38,6 +39,17 @@ pub(super) async fn lost_while_idle(client: &mut Client, session: &mut Session) 
     }
     session.untold |= was == IN_TRANSACTION;
     Ok(())
+}
+
+/// What a session holds on its connection.
+pub(super) fn held(session: &Session) -> Held {
+    if !session.pins.is_empty() {
+        Held::State
+    } else if session.status != IDLE || session.in_batch {
+        Held::Transaction
+    } else {
+        Held::Nothing
+    }
 }
 
 /// Whether a unit is to hear that the transaction is lost, which the client does not know yet. One that rolls it back anyway

@@ -66,6 +66,16 @@ pub enum Effect {
     RollbackTo {
         name: String,
     },
+    /// The client sends data while it runs.
+    CopyIn {},
+    /// A statement that SQL can run by this name.
+    Prepare {
+        name: String,
+    },
+    /// Runs one.
+    Execute {
+        name: String,
+    },
     /// Results of other statements may have other columns from now on.
     Define {},
     /// Concerns connections to a database (all: none is named) that nobody uses: they stand in its way, or are out of date
@@ -97,9 +107,18 @@ impl Effect {
         }
     }
 
+    /// The prepared statement that it is about, as SQL names it.
+    pub fn named_statement(&self) -> Option<&str> {
+        match self {
+            Self::Prepare { name } | Self::Execute { name } => Some(name),
+            Self::Deallocate { name } => name.as_deref(),
+            _ => None,
+        }
+    }
+
     /// Whether others may see something of it.
     pub fn is_public(&self) -> bool {
-        matches!(self, Self::Other | Self::Define {} | Self::Vacate { .. })
+        matches!(self, Self::Other | Self::CopyIn {} | Self::Execute { .. } | Self::Define {} | Self::Vacate { .. })
     }
 }
 
@@ -149,6 +168,12 @@ pub struct Plan {
     /// It was made without the catalogue, and is made again soon.
     #[serde(default)]
     pub provisional: bool,
+    /// Which statement of the text each effect is of, from zero.
+    #[serde(default)]
+    pub effects_at: Vec<usize>,
+    /// The same for pins.
+    #[serde(default)]
+    pub pins_at: Vec<usize>,
 }
 
 /// What code that a statement's text does not show may have changed in its session, so that the server has to be asked.
@@ -164,6 +189,28 @@ pub enum Audit {
 }
 
 impl Plan {
+    /// Effects of the first statements of the text.
+    pub fn effects_of_first(&self, statements: usize) -> impl Iterator<Item = &Effect> {
+        self.effects_with_places().filter(move |(at, _)| *at < statements).map(|(_, effect)| effect)
+    }
+
+    /// All effects, with which statement each is of.
+    pub fn effects_with_places(&self) -> impl Iterator<Item = (usize, &Effect)> {
+        let at = self.effects_at.iter().chain(std::iter::repeat(&0));
+        self.effects.iter().zip(at).map(|(effect, at)| (*at, effect))
+    }
+
+    /// Pins of the first statements of the text.
+    pub fn pins_of_first(&self, statements: usize) -> impl Iterator<Item = &String> {
+        let at = self.pins_at.iter().chain(std::iter::repeat(&0));
+        self.pins.iter().zip(at).filter(move |(_, at)| **at < statements).map(|(pin, _)| pin)
+    }
+
+    /// Whether the client sends data while it runs.
+    pub fn copies_in(&self) -> bool {
+        self.effects.iter().any(|effect| matches!(effect, Effect::CopyIn {}))
+    }
+
     /// Whether it does nothing to its session.
     pub fn leaves_the_session(&self) -> bool {
         self.effects.is_empty() && self.pins.is_empty() && self.unpins.is_empty() && self.audit == Audit::None
@@ -198,6 +245,8 @@ impl Plan {
             may_define: true,
             temp: true,
             provisional: false,
+            effects_at: Vec::new(),
+            pins_at: Vec::new(),
         }
     }
 }

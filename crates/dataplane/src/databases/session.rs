@@ -1,7 +1,7 @@
 //! What belongs to a client and must hold whichever connection serves it: its transaction, settings, statements, and what it
 //! has written.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -17,6 +17,7 @@ use super::idle_timeout;
 use super::node::Node;
 use super::plan::{Access, Definition, Effect, Plans};
 use super::pool::{Guard, Pool};
+use super::portals::Portals;
 use super::protocol::messages::to_client::{self, TransactionStatus};
 use super::protocol::tag::to_server as tag;
 use super::reading::{Reading, changes_literals, hash, is_true, last_word, reads_like_ascii};
@@ -83,6 +84,9 @@ pub struct Session {
     pub plans: Arc<Plans>,
     pub statements: HashMap<Box<[u8]>, Arc<Statement>>,
     pub unnamed: Option<Arc<Statement>>,
+    /// Of PREPARE.
+    pub names_in_sql: HashSet<Box<[u8]>>,
+    pub portals: Portals,
     /// A batch has failed: everything up to its Sync is ignored.
     pub skipping: bool,
     pub horizon: Horizon,
@@ -139,6 +143,8 @@ impl Session {
             plans,
             statements: HashMap::new(),
             unnamed: None,
+            names_in_sql: HashSet::new(),
+            portals: Portals::default(),
             skipping: false,
             horizon: Horizon::default(),
             dirty: false,
@@ -237,6 +243,8 @@ impl Session {
 
     /// Takes over what a unit has done, when its answer has come. `status` is that of its end; none for a part of a batch.
     pub fn settle(&mut self, survey: &Survey<'_>, expect: &Expectations, status: Option<u8>, group: &Group) {
+        // At the Sync behind an error it is known that nothing of the batch holds.
+        let failed = expect.failed || self.skipping;
         self.take_names(survey, expect);
         let Some(mut guard) = self.guard.take() else { return };
         // Nothing else changes them. A ROLLBACK in the same text takes back what was set before it, also without a BEGIN.
@@ -248,11 +256,8 @@ impl Session {
             self.note_needs(survey, expect.failed, connection);
             note_prepared(connection, survey, expect, self.number());
             connection.is_uncertain |= expect.is_uncertain || idle_timeout::is_left(survey, &self.settings);
-            if expect.failed {
-                self.take_savepoints(survey);
-                connection.is_uncertain |= may_keep_a_part(survey);
-            } else {
-                self.take_effects(survey, connection);
+            self.take_effects(survey, expect, connection);
+            if !expect.failed {
                 self.take_reported(survey, connection);
             }
             self.defines |= survey.effects().any(|effect| matches!(effect, Effect::Define {}));
@@ -266,7 +271,7 @@ impl Session {
                 return;
             };
             self.in_batch = false;
-            self.take_status(status, survey, expect.failed, at_start, connection);
+            self.take_status(status, survey, failed, at_start, connection);
         }
         if let Some(connection) = guard.connection() {
             connection.past.has_drawn |= writes(survey);
@@ -297,14 +302,22 @@ impl Session {
 
     fn take_names(&mut self, survey: &Survey<'_>, expect: &Expectations) {
         self.skipping = expect.skipping;
-        for (_, change) in survey.changes.iter().filter(|(parses, _)| !expect.failed || *parses <= expect.parsed) {
+        for change in survey.changes_made(expect) {
             match change {
                 Change::Define(name, statement) => {
                     statement.prove(self.whose);
                     self.statements.insert(name.clone(), Arc::clone(statement));
                 }
+                Change::DefineInSql(name) => {
+                    self.names_in_sql.insert(name.clone());
+                }
                 Change::Forget(name) => {
                     self.statements.remove(name);
+                    self.names_in_sql.remove(name);
+                }
+                Change::ForgetAll => {
+                    self.statements.clear();
+                    self.names_in_sql.clear();
                 }
                 Change::Unnamed(statement) => self.unnamed = Some(Arc::clone(statement)),
                 Change::ForgetUnnamed => self.unnamed = None,
@@ -312,6 +325,11 @@ impl Session {
         }
         if survey.is_query {
             self.unnamed = None;
+            self.portals.drop_unnamed();
+        }
+        match expect.status {
+            Some(IDLE) => self.portals.clear(),
+            _ => self.portals.change(survey.portals_made(expect)),
         }
     }
 
@@ -334,12 +352,10 @@ impl Session {
         let on_primary = self.role == Role::Primary;
         if status == IDLE {
             self.untold = false;
-            let commits = survey.effects().any(|e| matches!(e, Effect::Commit { .. } | Effect::PrepareTransaction {}));
-            let kept = match was {
-                IDLE => !failed,
-                IN_TRANSACTION => !failed && commits,
-                _ => false,
-            };
+            // A rollback has put the settings back already.
+            let ends =
+                |e: &Effect| matches!(e, Effect::Commit { .. } | Effect::Rollback {} | Effect::PrepareTransaction {});
+            let kept = !failed && (was == IDLE || survey.effects().any(ends));
             let before = self.before.take();
             self.savepoints.clear();
             self.defines = false;
@@ -429,7 +445,7 @@ impl Session {
 fn writes(survey: &Survey<'_>) -> bool {
     let session_only = |effect: &Effect| !effect.is_public();
     // A function call, or a portal of an earlier unit, tells nothing of itself.
-    survey.executes && survey.runs.is_empty()
+    survey.executes && (survey.runs.is_empty() || survey.runs_unknown)
         || survey.runs.iter().any(|entry| {
             entry.writes()
                 || entry.plan().is_none_or(|plan| {
@@ -439,12 +455,6 @@ fn writes(survey: &Survey<'_>) -> bool {
                                 && plan.effects.iter().all(session_only))
                 })
         })
-}
-
-/// Whether settings of a unit that has failed may hold although it was rolled back: only if it ended a transaction itself.
-fn may_keep_a_part(survey: &Survey<'_>) -> bool {
-    survey.effects().any(Effect::changes_settings)
-        && survey.effects().any(|effect| matches!(effect, Effect::Commit { .. } | Effect::Rollback {}))
 }
 
 /// Whether a unit changes what literals mean in the statements that it prepares itself.

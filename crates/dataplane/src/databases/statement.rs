@@ -9,6 +9,8 @@ use super::plan::Entry;
 
 /// What the names of prepared statements on servers begin with; clients keep the names that they gave.
 pub const NAME: &str = "_trimaran_";
+/// The end of the name that is taken already when a client gives a name twice.
+pub const TAKEN: &str = "taken";
 
 #[derive(Debug)]
 pub struct Statement {

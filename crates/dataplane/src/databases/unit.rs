@@ -43,7 +43,8 @@ impl Search {
     pub fn next(&mut self, arrived: &[u8], most: usize) -> Result<Found, ProtocolError> {
         while let Some(frame) = frame::next(&arrived[self.at..], most)? {
             let end = self.at + frame.length;
-            if end > arrived.len() {
+            let is_data = matches!(frame.tag, b'd' | b'c' | b'f') && self.at > 0;
+            if end > arrived.len() && !is_data {
                 return Ok(Found::Incomplete);
             }
             let found = match frame.tag {
@@ -59,7 +60,9 @@ impl Search {
                 b'd' | b'c' | b'f' if self.at == 0 => return Ok(Found::Stray(end)),
                 b'P' | b'B' | b'D' | b'E' | b'C' if end >= PIPELINE => Some((end, End::Flush { asked: false })),
                 b'P' | b'B' | b'D' | b'E' | b'C' => None,
-                _ => return Err(ProtocolError("unexpected message type")),
+                // Data of a COPY that begins with what comes before, or what ends the connection behind it.
+                _ if self.at > 0 => Some((self.at, End::Flush { asked: false })),
+                unknown => return Ok(Found::Unknown(unknown)),
             };
             self.at = end;
             if let Some((length, end)) = found {
@@ -81,6 +84,8 @@ impl Search {
 pub enum Found {
     Unit(Unit),
     Stray(usize),
+    /// A message of a kind that no client sends.
+    Unknown(u8),
     Incomplete,
 }
 
@@ -108,7 +113,7 @@ mod tests {
                         start += unit.length;
                     }
                     Found::Stray(count) => start += count,
-                    Found::Incomplete => break,
+                    Found::Incomplete | Found::Unknown(_) => break,
                 }
             }
         }
@@ -170,7 +175,18 @@ mod tests {
 
     #[test]
     fn unknown_messages_are_refused() {
-        assert!(Search::default().next(&message(b'z', 1), MOST).is_err());
-        assert!(Search::default().next(&message(b'p', 1), MOST).is_err());
+        for kind in [b'z', b'p'] {
+            assert_eq!(Search::default().next(&message(kind, 1), MOST), Ok(Found::Unknown(kind)));
+            let behind = [message(b'P', 3), message(kind, 1)].concat();
+            let before = Unit { length: 8, end: End::Flush { asked: false } };
+            assert_eq!(Search::default().next(&behind, MOST), Ok(Found::Unit(before)));
+        }
+    }
+
+    #[test]
+    fn copy_data_does_not_wait_for_its_end_to_have_the_copy_begin() {
+        let bytes = [message(b'E', 3), message(b'd', 100)].concat();
+        let begun = Found::Unit(Unit { length: 8, end: End::Flush { asked: false } });
+        assert_eq!(Search::default().next(&bytes[..20], MOST), Ok(begun));
     }
 }

@@ -61,6 +61,10 @@ fn units(said: &[u8], mut pieces: impl Iterator<Item = usize>) -> Heard {
                 heard.units.push((None, count));
                 start += count;
             }
+            Ok(Found::Unknown(_)) => {
+                heard.end = Err(ProtocolError("unexpected message type"));
+                return heard;
+            }
             Err(error) => {
                 // More changes nothing about it.
                 assert_eq!(search.next(&said[start..], LONGEST), Err(error));

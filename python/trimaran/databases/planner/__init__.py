@@ -46,11 +46,13 @@ def plan(text: str, catalogue: Catalogue | None = None) -> Plan:
         len(outcomes),
         tuple(tables),
         tuple(effect for outcome in outcomes for effect in outcome.effects),
-        pins,
+        tuple(pins),
         unpins,
         hint,
         doubtful,
         any(outcome.may_write for outcome in outcomes),
+        effects_at=tuple(at for at, outcome in enumerate(outcomes) for _ in outcome.effects),
+        pins_at=tuple(pins.values()),
     )
     return unseen.complete(made, text, outcomes, catalogue)
 
@@ -113,15 +115,16 @@ def _together(outcomes: list[Outcome]) -> tuple[Access, str]:
     return "write", outcomes[0].reason
 
 
-def _pins(outcomes: list[Outcome]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """What holds after the last statement: a later UNLISTEN ends an earlier LISTEN of the same text."""
-    pins: dict[str, None] = {}
+def _pins(outcomes: list[Outcome]) -> tuple[dict[str, int], tuple[str, ...]]:
+    """What holds after the last statement, with the first statement that it is due to, and what has ended: a later UNLISTEN
+    ends an earlier LISTEN of the same text."""
+    pins: dict[str, int] = {}
     unpins: dict[str, None] = {}
-    for outcome in outcomes:
+    for at, outcome in enumerate(outcomes):
         for ended in outcome.unpins:
             pins.pop(ended, None)
             unpins[ended] = None
         for reason in outcome.pins:
             unpins.pop(reason, None)
-            pins[reason] = None
-    return tuple(pins), tuple(unpins)
+            pins.setdefault(reason, at)
+    return pins, tuple(unpins)

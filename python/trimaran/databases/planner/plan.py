@@ -21,7 +21,8 @@ class Effect:
     set: name, scope ("session" or "local"), to_default, value (the plain text of a single constant, else null),
     sql (the statement that makes the same setting on another connection).
     reset: name, null for all. show: name. discard: what ("all", "plans", "sequences", "temp").
-    prepare: name. deallocate: name, null for all.
+    prepare, execute: name. deallocate: name, null for all.
+    copy_in: nothing; the client sends data while the statement runs.
     define: nothing; results of other statements may have other columns from now on.
     vacate: database, null for all; the statement concerns connections to it that nobody uses: they may stand in its way
     (DROP DATABASE), or be out of date after it (ALTER DATABASE ... SET).
@@ -40,9 +41,10 @@ class Effect:
 class Plan:
     """The plan of one text, which may hold several statements.
 
-    `access` is "read" only if every statement surely is one. `effects` stand in the order of the statements. `pins` are
-    the reasons why the session must keep its server connection from now on; `unpins` are the reasons that end, once the
-    transaction that holds the statement has committed. `doubtful`: the text could not be analysed; such a plan holds for
+    `access` is "read" only if every statement surely is one. `effects` stand in the order of the statements, and
+    `effects_at` says for each which statement it is of, as `pins_at` does for `pins`. `pins` are the reasons why the
+    session must keep its server connection from now on; `unpins` are the reasons that end, once the transaction that
+    holds the statement has committed. `doubtful`: the text could not be analysed; such a plan holds for
     this very text and is not to be shared with others of the same key. `may_write`: made without a catalogue, it reads as far
     as the text shows, and calls a function that is not known to be PostgreSQL's own. `reason` is a sentence for a person.
 
@@ -71,6 +73,8 @@ class Plan:
     may_define: bool = False
     temp: bool = False
     provisional: bool = False
+    effects_at: tuple[int, ...] = ()
+    pins_at: tuple[int, ...] = ()
 
     def to_json(self) -> str:
         """One line, every key always present and in this order."""
@@ -93,6 +97,8 @@ class Plan:
                 "may_define": self.may_define,
                 "temp": self.temp,
                 "provisional": self.provisional,
+                "effects_at": self.effects_at,
+                "pins_at": self.pins_at,
             },
             separators=(",", ":"),
         )

@@ -15,6 +15,7 @@ from postgast.pg_query_pb2 import (
     DiscardMode,
     DiscardStmt,
     DropStmt,
+    ExecuteStmt,
     ExplainStmt,
     Node,
     OnCommitAction,
@@ -184,7 +185,8 @@ def _show(node: VariableShowStmt, facts: Facts, sql: str) -> Outcome:
 
 def _copy(node: CopyStmt, facts: Facts, sql: str) -> Outcome:
     if node.is_from:
-        return Outcome("write", "writes: COPY FROM")
+        from_client = not (node.is_program or node.filename)
+        return Outcome("write", "writes: COPY FROM", [Effect.of("copy_in")] if from_client else [])
     if node.is_program or node.filename:
         return Outcome("write", "writes to the server's machine: COPY TO a file or program")
     if node.HasField("query"):
@@ -288,6 +290,12 @@ def _drop(node: DropStmt, facts: Facts, sql: str) -> Outcome:
     return Outcome("write", "DROP is not a read", [Effect.of("define")])
 
 
+def _execute(node: ExecuteStmt, facts: Facts, sql: str) -> Outcome:
+    outcome = _calls(node, facts, sql)
+    outcome.effects.append(Effect.of("execute", name=node.name))
+    return outcome
+
+
 def _calls(node: Message, facts: Facts, sql: str) -> Outcome:
     return Outcome("write", "runs code that the text does not show", pins=_function_pins(facts))
 
@@ -333,7 +341,7 @@ _RULES: dict[str, Callable[..., Outcome]] = {
     "discard_stmt": _discard,
     "prepare_stmt": _prepare,
     "deallocate_stmt": _deallocate,
-    "execute_stmt": _calls,
+    "execute_stmt": _execute,
     "call_stmt": _calls,
     "do_stmt": _calls,
     "declare_cursor_stmt": _declare_cursor,

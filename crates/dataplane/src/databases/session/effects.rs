@@ -3,6 +3,7 @@
 use super::super::audit;
 use super::super::causal::parse_position;
 use super::super::connection::Connection;
+use super::super::expect::Expectations;
 use super::super::idle_timeout;
 use super::super::plan::{Audit, Effect, Scope};
 use super::super::reading::{changes_literals, reads_like_ascii};
@@ -11,15 +12,15 @@ use super::super::survey::Survey;
 use super::{DATE_STYLE, ENCODING, FAILED, IDLE, OF_A_TRANSACTION, SAVEPOINTS_MAX, Session};
 
 impl Session {
-    pub(super) fn take_effects(&mut self, survey: &Survey<'_>, connection: &mut Connection) {
+    pub(super) fn take_effects(&mut self, survey: &Survey<'_>, expect: &Expectations, connection: &mut Connection) {
         let was_pinned = !self.pins.is_empty();
-        for plan in survey.with_effects().iter().filter_map(|entry| entry.plan()) {
-            for effect in &plan.effects {
+        for (plan, statements) in survey.have_run(expect) {
+            for effect in plan.effects_of_first(statements) {
                 self.take_effect(effect, connection);
             }
-            plan.pins.iter().filter(|pin| !audit::is_asked(pin)).for_each(|pin| self.keep(pin));
+            plan.pins_of_first(statements).filter(|pin| !audit::is_asked(pin)).for_each(|pin| self.keep(pin));
             // In a transaction it may still be undone; keeping the connection is then right, and else only a waste.
-            if self.status == IDLE {
+            if self.status == IDLE && !expect.failed {
                 self.pins.retain(|pin| !plan.unpins.contains(pin) || audit::is_asked(pin));
             }
         }
@@ -72,12 +73,8 @@ impl Session {
             Effect::Discard { what } if what == "all" => {
                 self.reset("session_authorization", connection);
                 self.reset_all(connection);
-                self.statements.clear();
-                self.unnamed = None;
                 self.pins.retain(|pin| audit::is_asked(pin));
-                connection.unnamed = None;
             }
-            Effect::Deallocate { name: None } => self.statements.clear(),
             // Of a batch that was flushed since it began, the status is not known yet.
             Effect::Commit { .. } if self.status != FAILED => {
                 if let Some(before) = &mut self.before {
@@ -107,15 +104,6 @@ impl Session {
                 }
             }
             _ => {}
-        }
-    }
-
-    /// Of a unit that has failed somewhere. One that was never made is not asked for successfully.
-    pub(super) fn take_savepoints(&mut self, survey: &Survey<'_>) {
-        for effect in survey.effects() {
-            if let Effect::Savepoint { name } = effect {
-                self.savepoint(name);
-            }
         }
     }
 

@@ -26,8 +26,12 @@ impl Session {
 
     /// Adds what the server has to be asked after a unit, however that ended.
     pub(super) fn note_needs(&mut self, survey: &Survey<'_>, failed: bool, connection: &mut Connection) {
-        if survey.executes && survey.runs.is_empty() {
+        if survey.executes && (survey.runs.is_empty() || survey.runs_unknown) {
             self.need.add_unknown(survey.bytes);
+        }
+        // Planning runs functions that are called IMMUTABLE, and reading parameters those of their types.
+        for plan in survey.bound().filter_map(|entry| entry.plan()).filter(|plan| plan.audit != Audit::None) {
+            self.need.add(plan, survey.bytes, failed);
         }
         for plan in survey.with_effects().iter().filter_map(|entry| entry.plan()) {
             self.need.add(plan, survey.bytes, failed);
