@@ -43,6 +43,11 @@ impl Fitness {
         self.unused = true;
     }
 
+    /// Whether nothing has to be done to the connection before the session can use it.
+    pub fn is_met_as_it_is_by(&self, connection: &Connection) -> bool {
+        connection.settings.is_same(&self.settings) && self.is_met_by(connection)
+    }
+
     pub fn is_met_by(&self, connection: &Connection) -> bool {
         let past = &connection.past;
         if self.unused {

@@ -131,8 +131,14 @@ impl Pool {
 
     /// An idle connection that is at home with the calling thread, if there is one: the usual case, without a deadline.
     pub fn borrow_now(self: &Arc<Self>, fitness: &Fitness) -> Option<Guard> {
-        let is_wanted = |connection: &Connection| connection.is_at_home() && fitness.is_met_by(connection);
-        let connection = self.idle(&mut self.lock(), is_wanted)?;
+        let mut state = self.lock();
+        let mut found =
+            self.idle(&mut state, |connection| connection.is_at_home() && fitness.is_met_as_it_is_by(connection));
+        if found.is_none() {
+            found = self.idle(&mut state, |connection| connection.is_at_home() && fitness.is_met_by(connection));
+        }
+        drop(state);
+        let connection = found?;
         Some(Claim { pool: Some(Arc::clone(self)) }.with(connection))
     }
 

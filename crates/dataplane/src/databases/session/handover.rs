@@ -130,6 +130,11 @@ impl Session {
                 }
                 continue;
             }
+            let is_foreign = connection.past.placeholders.contains(name) && self.settings.get(name).is_none();
+            if audit::is_custom(name) && one.value.is_empty() && is_foreign {
+                // It is there since another session made it.
+                continue;
+            }
             if settings.len() >= SETTINGS_MAX || one.value.contains('\u{fffd}') {
                 // A character in another encoding than UTF-8 was lost on the way here.
                 self.keep(TOO_MANY);
