@@ -99,6 +99,12 @@ CONTEXTS: dict[str, tuple[bool, Context]] = {
 """What surrounds the steps, each with whether it speaks the extended protocol."""
 
 
+def contexts_of(number: int) -> list[str]:
+    """The contexts of the way of this number: both protocols, and in turn one of the others."""
+    simple, extended, *others = CONTEXTS
+    return [simple, extended, others[number % len(others)]]
+
+
 class Session:
     """A client. Its answers are text that can be compared."""
 
@@ -187,6 +193,13 @@ class Session:
             return self.messages(raw.bind("", probe.name) + raw.execute() + raw.SYNC)
         return self.execute(probe.sql, extended)
 
+    def look_anew(self, who: str, answers: Answers) -> None:
+        """What a session reads that prepares the texts of others for itself."""
+        for probe in PROBES:
+            if probe.prepared:
+                answers[who, f"Parse of {probe.name}"] = self.prepare(probe.name, probe.sql)
+                answers[who, probe.name] = self._probe(probe, extended=True)
+
     def prepare_probes(self) -> None:
         for probe in PROBES:
             if probe.prepared:
@@ -254,6 +267,9 @@ class Room:
         answers["B holds", "ROLLBACK"] = b.execute("ROLLBACK", extended)
         d = self._session(way.login, "D")
         d.probe("D, another login, after A", answers, extended)
+        e = Session(self._dsns[way.login])
+        e.look_anew("E, a new session after A", answers)
+        e.terminate()
         return answers
 
     def _until_gone(self) -> None:

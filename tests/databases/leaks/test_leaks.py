@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.databases.leaks.engine import Room, Way, differences
+from tests.databases.leaks.engine import Room, Way, contexts_of, differences
 from tests.databases.leaks.ways import WAYS
 
 
@@ -14,5 +14,5 @@ def test_there_are_many_ways_and_each_has_a_name() -> None:
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.name)
 def test_everybody_is_answered_as_by_postgresql(way: Way, direct: Room, through: Room) -> None:
-    found = differences(way, direct, through)
+    found = differences(way, direct, through, contexts_of(WAYS.index(way)))
     assert not found, "\n".join(found)

@@ -120,15 +120,27 @@ DELETE FROM child; DELETE FROM parent;
 DELETE FROM inherited; INSERT INTO inheriting VALUES (1);
 DELETE FROM policed; INSERT INTO policed VALUES (1);
 INSERT INTO parent VALUES (1); INSERT INTO child VALUES (1);
-ALTER TABLE wide DROP COLUMN IF EXISTS b;
-DROP TABLE IF EXISTS made, made_too CASCADE;
-DROP FUNCTION IF EXISTS made_function();
-DROP SCHEMA IF EXISTS other CASCADE;
-ALTER SEQUENCE numbers RESTART;
-ALTER ROLE app RESET ALL;
-ALTER DATABASE app RESET ALL;
-DO $$BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'leak_gone') THEN
-    CREATE ROLE leak_gone; GRANT leak_gone TO app; END IF; END$$;
+DO $$BEGIN
+    -- Only what is there is removed: a change of the catalogue makes every session read it anew.
+    IF EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'wide'::regclass AND attname = 'b' AND NOT attisdropped) THEN
+        ALTER TABLE wide DROP COLUMN b;
+    END IF;
+    IF EXISTS (SELECT FROM pg_class WHERE relname = 'made' AND relkind = 'v') THEN DROP VIEW made; END IF;
+    IF to_regclass('public.made') IS NOT NULL THEN DROP TABLE made CASCADE; END IF;
+    IF to_regproc('public.made_function') IS NOT NULL THEN DROP FUNCTION made_function(); END IF;
+    IF to_regnamespace('other') IS NOT NULL THEN DROP SCHEMA other CASCADE; END IF;
+    IF (SELECT is_called FROM numbers) THEN ALTER SEQUENCE numbers RESTART; END IF;
+    IF EXISTS (SELECT FROM pg_db_role_setting s JOIN pg_roles r ON r.oid = s.setrole WHERE rolname = 'app') THEN
+        ALTER ROLE app RESET ALL;
+    END IF;
+    IF EXISTS (SELECT FROM pg_db_role_setting WHERE setrole = 0 AND setdatabase <> 0) THEN
+        ALTER DATABASE app RESET ALL;
+    END IF;
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'leak_gone') THEN
+        CREATE ROLE leak_gone;
+        GRANT leak_gone TO app;
+    END IF;
+END$$;
 SELECT lo_unlink(oid) FROM pg_largeobject_metadata;
 """
 

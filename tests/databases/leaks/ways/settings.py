@@ -73,7 +73,8 @@ WAYS = (
     _role("SET ROLE and RESET ALL in DO", "SET ROLE leak_reader", "DO $$BEGIN RESET ALL; END$$"),
     _role("RESET ROLE in DO", "SET ROLE leak_reader", "DO $$BEGIN RESET ROLE; END$$"),
     _role("a role that is dropped meanwhile", "SET ROLE leak_gone", Meanwhile("DROP ROLE leak_gone"), "SELECT 1"),
-    _role("a role of the start-up packet", "SELECT 1", "SET ROLE NONE"),
+    way("a role of the start-up packet", "SELECT 1", options="-c role=leak_reader"),
+    way("SET ROLE NONE over the start-up packet's", "SET ROLE NONE", options="-c role=leak_reader"),
     way("SET SESSION AUTHORIZATION", "SET SESSION AUTHORIZATION app", login="superuser"),
     way("SET SESSION AUTHORIZATION in DO", "DO $$BEGIN SET SESSION AUTHORIZATION app; END$$", login="superuser"),
     way(
