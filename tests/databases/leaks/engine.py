@@ -117,7 +117,7 @@ class Session:
         self._raw = raw.Raw(self._dsn)
         self._raw.socket.settimeout(_LIMIT_S)
         self.alive = True
-        self._answer(self._raw.log_in(**self._options))
+        self._answer(self._raw.log_in(3 << 16, **self._options))
 
     def prepare(self, name: str, sql: str) -> str:
         return self.messages(raw.parse(name, sql) + raw.SYNC)
