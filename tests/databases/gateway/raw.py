@@ -21,6 +21,10 @@ class Ended(Exception):
     """The other side has closed the connection."""
 
 
+class Refused(AssertionError):
+    """The other side lets nobody in; its error is the argument."""
+
+
 def message(tag: bytes, contents: bytes = b"") -> bytes:
     """A message with the right length."""
     return tag + struct.pack("!i", len(contents) + 4) + contents
@@ -129,10 +133,14 @@ class Raw:
 
     def log_in(self, version: int = 3 << 16, **parameters: str) -> list[Message]:
         """Start-up and SCRAM; everything that comes after AuthenticationOk up to ReadyForQuery."""
+        self.begin(version, **parameters)
+        return self.until_ready()
+
+    def begin(self, version: int = 3 << 16, **parameters: str) -> None:
+        """The same up to AuthenticationOk."""
         user, password = self._place.username or "", unquote(self._place.password or "")
         self.send(startup({"user": user, "database": self._place.path[1:], **parameters}, version))
         self.prove(password)
-        return self.until_ready()
 
     def encrypt(self, context: ssl.SSLContext, name: str) -> None:
         """TLS, asked for by an SSLRequest."""
@@ -145,6 +153,8 @@ class Raw:
         tag, contents = self.receive()
         if tag == b"v":
             tag, contents = self.receive()
+        if tag == b"E":
+            raise Refused(contents)
         assert (tag, contents[:4]) == (b"R", struct.pack("!i", 10)), contents
         bare = b"n=,r=fyko+d2lbbFgONRv9qkxdawL"
         first = b"n,," + bare
@@ -163,6 +173,8 @@ class Raw:
             tag, contents = self.receive()
             if tag == b"R" and contents[:4] == struct.pack("!i", 0):
                 return
+            if tag == b"E":
+                raise Refused(contents)
             assert tag == b"R", (tag, contents)
 
     def close(self) -> None:
