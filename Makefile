@@ -46,7 +46,7 @@ bench-quick: $(CORE) $(VENV)/peers ## a small choice of the same, about two minu
 bench-databases: $(CORE) ## the PostgreSQL gateway against PgBouncer, by pgbench: about a quarter of an hour (BENCH=--quick)
 	$(BIN)/python -m benchmarks.databases.pgbench $(BENCH)
 
-compat: $(CORE) ## psycopg's, Django's and SQLAlchemy's own tests, through the gateway and directly: about an hour (COMPAT=psycopg)
+compat: $(CORE) ## other projects' tests and drivers of four languages, through the gateway and directly: about an hour (COMPAT=drivers)
 	$(BIN)/python -m tests.compatibility $(COMPAT)
 
 docs: $(CORE) ## the pages that are made from the declarations

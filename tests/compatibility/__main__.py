@@ -1,4 +1,5 @@
-"""`python -m tests.compatibility [SUITE...]`: each suite through a gateway and directly, and in what they differ.
+"""`python -m tests.compatibility [SUITE...]`: each suite through a gateway and directly, and in what they differ. `drivers` is the
+exercises of all drivers of other languages, which can also be named one by one.
 
 Ends with 1 if there is a difference that `differences.py` does not explain."""
 
@@ -16,6 +17,8 @@ from trimaran.databases.postgres import EmbeddedNode
 
 from tests.compatibility import sources, suites
 from tests.compatibility.differences import explanation
+from tests.compatibility.drivers.comparison import Row, compare_driver, few_connections
+from tests.compatibility.drivers.toolchains import DRIVERS
 from tests.compatibility.outcomes import Run, differing
 from tests.support.gateways import Gateway, empty_database, remove, start_gateway, start_node, superuser
 
@@ -56,16 +59,23 @@ def main() -> int:
     parser.add_argument("--output", type=Path, help="a directory for all that the runs print")
     arguments = parser.parse_intermixed_args()
     known = _suites(lambda: arguments.source or sources.psycopg())
-    if unknown := set(arguments.suites) - {suite.name for suite in known}:
-        parser.error(
-            f"no such suite: {', '.join(sorted(unknown))} (there are {', '.join(suite.name for suite in known)})"
-        )
-    chosen = [suite for suite in known if suite.name in (arguments.suites or [suite.name for suite in known])]
+    names = [suite.name for suite in known] + [driver.name for driver in DRIVERS]
+    if unknown := set(arguments.suites) - {*names, "drivers"}:
+        parser.error(f"no such suite: {', '.join(sorted(unknown))} (there are {', '.join(names)}, and drivers)")
+    wanted = set(arguments.suites or names)
+    if "drivers" in wanted:
+        wanted |= {driver.name for driver in DRIVERS}
+    chosen = [suite for suite in known if suite.name in wanted]
+    drivers = [driver for driver in DRIVERS if driver.name in wanted]
     state = Path(tempfile.mkdtemp(prefix="trimaran-compatibility-"))
     node = _start(state)
     gateway = start_gateway(node, connections_max=40)
     try:
         rows = [_compare(suite, node, gateway, arguments.tests or suite.tests, arguments.output) for suite in chosen]
+        if drivers:
+            with few_connections(node) as crowded:
+                for driver in drivers:
+                    rows += compare_driver(driver, node, gateway, crowded, arguments.output)
     finally:
         gateway.stop()
         node.stop()
@@ -86,10 +96,8 @@ def _start(state: Path) -> EmbeddedNode:
     return node
 
 
-def _compare(
-    suite: _Suite, node: EmbeddedNode, gateway: Gateway, tests: Sequence[str], output: Path | None
-) -> tuple[str, int, int, int]:
-    """The suite's row: its name, how many tests it has, how many differ, and how many of these are explained."""
+def _compare(suite: _Suite, node: EmbeddedNode, gateway: Gateway, tests: Sequence[str], output: Path | None) -> Row:
+    """The suite's row."""
     runs: list[Run] = []
     places: list[str] = []
     with tempfile.TemporaryDirectory(prefix="trimaran-compatibility-work-") as work:

@@ -24,7 +24,7 @@ class Run:
     @property
     def failed(self) -> frozenset[str]:
         """The ids of those that failed."""
-        return frozenset(test for test, outcome in self.outcomes.items() if outcome == "failed")
+        return frozenset(test for test, outcome in self.outcomes.items() if outcome.startswith("failed"))
 
     def __str__(self) -> str:
         return f"{self.ran} run, {len(self.outcomes) - self.ran} skipped, {len(self.failed)} failed"
