@@ -17,7 +17,7 @@ use super::exchange::{Broken, Exchange, Outcome, Refusal, Request};
 use super::expect::{Expect, Expectations};
 use super::fitness::Fitness;
 use super::group::Group;
-use super::handover::{hand_over, refused_setting, sync_settings};
+use super::handover::{hand_over, may_try_again, refused_setting, sync_settings};
 use super::idle_timeout;
 use super::lost::{Place, has_to_hear, held, lost_while_idle, server_lost, transaction_lost};
 use super::names::Names;
@@ -78,6 +78,8 @@ enum Paused {
     Batch,
     /// Its session may not be idle for so long.
     Idle,
+    /// Somebody waits for the connection that it could do without.
+    Wanted,
 }
 
 /// Waits for a whole unit. Meanwhile a session that keeps its connection gets the server's news.
@@ -112,7 +114,12 @@ async fn next_unit(client: &mut Client, session: &mut Session, group: &Group) ->
         if let Some(limit) = idle_limit {
             idle.get_or_insert_with(|| Box::pin(sleep(limit)));
         }
+        let pool = session.yields_to();
+        let mut wanted = pool.as_ref().map(|pool| Box::pin(pool.is_wanted()));
         let mut paused = |cx: &mut Context<'_>| {
+            if wanted.as_mut().is_some_and(|wanted| wanted.as_mut().poll(cx).is_ready()) {
+                return Some(Paused::Wanted);
+            }
             let is_idle = idle.as_mut().is_some_and(|idle| idle.as_mut().poll(cx).is_ready());
             if is_idle { Some(Paused::Idle) } else { paused(cx).then_some(Paused::Batch) }
         };
@@ -148,6 +155,7 @@ async fn next_unit(client: &mut Client, session: &mut Session, group: &Group) ->
         match more {
             Ok(Ok(Ok(1..))) => {}
             Ok(Ok(_)) => return Err(Over),
+            Ok(Err(Paused::Wanted)) => session.yield_connection(),
             Ok(Err(Paused::Batch)) => return so_far.ok_or(Over),
             Ok(Err(Paused::Idle)) => return fatal(client, idle_timeout::report()).await,
             Err(Broken::ClientGone | Broken::Fatal) => return Err(Over),
@@ -241,18 +249,15 @@ async fn carry(client: &mut Client, session: &mut Session, group: &Group, unit: 
         let (result, expect, seen, is_between) = one_try(client, session, group, &survey, unit, bytes, careful).await;
         match result {
             Err(Broken::Setting) => {
-                let was_used = session.drop_connection();
-                if careful {
-                    // It may be one that the replica does not know yet, like a new role.
-                    role = Role::Primary;
-                    continue;
+                // It may be one that the replica does not know yet, like a new role.
+                role = Role::Primary;
+                let again = careful || fresh && may_try_again(session, &survey, &mut fitness);
+                if fresh {
+                    session.drop_connection();
                 }
-                if fresh && was_used {
-                    // What it has served before may be in the way.
-                    fitness.want_unused();
-                    continue;
+                if !again {
+                    return reject(client, session, unit, &refused_setting(&expect)).await;
                 }
-                return reject(client, session, unit, &refused_setting(&expect)).await;
             }
             Ok(Outcome::Done) => {
                 session.lost = false;
@@ -268,6 +273,7 @@ async fn carry(client: &mut Client, session: &mut Session, group: &Group, unit: 
                 // Also without a Sync of its own when COPY has ignored it.
                 let is_open = matches!(unit.end, End::Flush { .. }) || expect.skipping || expect.synced_in_copy;
                 let status = expect.status.filter(|_| !is_open);
+                session.without_role = None;
                 session.settle(&survey, &expect, status, group);
                 return hand_over(client, session, group).await;
             }

@@ -7,6 +7,7 @@ use super::client::Client;
 use super::compose::Composed;
 use super::exchange::{Broken, Exchange, Request};
 use super::expect::Expectations;
+use super::fitness::Fitness;
 use super::flow::Over;
 use super::group::Group;
 use super::idle_timeout;
@@ -44,7 +45,10 @@ pub(super) async fn sync_settings(
     let is_same = connection.settings.is_same(&session.settings) && !has_unknown;
     let mut wanted = None;
     if !is_same && may_run {
-        let target = wanted.insert(target_of(survey, &session.settings));
+        let target = wanted.insert(match &session.without_role {
+            Some(target) => target.clone(),
+            None => session.settings.clone(),
+        });
         let mut difference = String::new();
         if has_unknown {
             difference.push_str("RESET SESSION AUTHORIZATION;RESET ROLE;RESET ALL;");
@@ -101,9 +105,9 @@ pub(super) async fn sync_settings(
     Ok(())
 }
 
-/// The settings that a unit needs: those of the session, but for the role that its first statement leaves or replaces. One that
-/// was dropped meanwhile could not be taken on.
-fn target_of(survey: &Survey<'_>, settings: &Settings) -> Settings {
+/// The settings of a session without the role that the first statement of a unit leaves or replaces: one that was dropped
+/// meanwhile cannot be taken on. None where it leaves none.
+pub(super) fn without_role(survey: &Survey<'_>, settings: &Settings) -> Option<Settings> {
     let mut target = settings.clone();
     match survey.effects().next() {
         Some(Effect::Reset { name: Some(name) } | Effect::Set { name, .. }) if name == "role" => target.reset("role"),
@@ -115,9 +119,23 @@ fn target_of(survey: &Survey<'_>, settings: &Settings) -> Settings {
             target.reset("role");
             target.reset("session_authorization");
         }
-        _ => {}
+        _ => return None,
     }
-    target
+    Some(target)
+}
+
+/// Whether another connection may take the settings that this one has refused: one that has served nobody, or one without the
+/// role that the unit leaves anyway.
+pub(super) fn may_try_again(session: &mut Session, survey: &Survey<'_>, fitness: &mut Fitness) -> bool {
+    if session.has_used_connection() {
+        // What it has served before may be in the way.
+        fitness.want_unused();
+        return true;
+    }
+    let target = without_role(survey, &session.settings).filter(|_| session.without_role.is_none());
+    session.tell |= target.is_some();
+    session.without_role = target;
+    session.without_role.is_some()
 }
 
 /// What a session is told whose settings its server connection does not take.

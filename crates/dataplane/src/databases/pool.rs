@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 use super::backend::{self, ConnectFailure, Login};
@@ -30,6 +30,8 @@ pub struct Limits {
 pub struct Pool {
     pub node: Arc<Node>,
     login: ArcSwap<Login>,
+    /// Rings when somebody begins to wait for a connection.
+    wanted: Notify,
     is_template: bool,
     state: Mutex<State>,
 }
@@ -115,7 +117,7 @@ impl Pool {
     pub fn new(node: Arc<Node>, login: Arc<Login>) -> Self {
         let state = State { now_us: now_us(), lifetime_us: u64::MAX, ..State::default() };
         let is_template = TEMPLATES.contains(&login.database.as_str());
-        Self { node, login: ArcSwap::new(login), is_template, state: Mutex::new(state) }
+        Self { node, login: ArcSwap::new(login), wanted: Notify::new(), is_template, state: Mutex::new(state) }
     }
 
     pub fn login(&self) -> Arc<Login> {
@@ -189,6 +191,7 @@ impl Pool {
         let (sender, receiver) = oneshot::channel();
         state.waiters.retain(|waiter| !waiter.sender.is_closed());
         state.waiters.push_back(Waiter { sender, thread: shard(), passed: 0 });
+        self.wanted.notify_waiters();
         Err(Turn { pool: self, receiver })
     }
 
@@ -288,6 +291,14 @@ impl Pool {
         state.idle.iter().map(|connection| (Arc::clone(&connection.target), connection.idle_since_us)).collect()
     }
 
+    /// Ends when somebody waits for a connection.
+    pub async fn is_wanted(&self) {
+        let wanted = self.wanted.notified();
+        if self.usage().waiting == 0 {
+            wanted.await;
+        }
+    }
+
     pub fn usage(&self) -> Usage {
         let state = self.lock();
         let waiting = state.waiters.iter().filter(|waiter| !waiter.sender.is_closed()).count();
@@ -355,6 +366,10 @@ pub struct Guard {
 impl Guard {
     pub fn node(&self) -> Option<&Arc<Node>> {
         self.pool.as_ref().map(|pool| &pool.node)
+    }
+
+    pub fn pool(&self) -> Option<&Arc<Pool>> {
+        self.pool.as_ref()
     }
 
     pub fn connection(&mut self) -> Option<&mut Connection> {

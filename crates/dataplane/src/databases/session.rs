@@ -65,6 +65,8 @@ pub struct Session {
     has_defined: bool,
     /// Custom settings that the transaction has made for itself.
     local_custom: Vec<String>,
+    /// What its connection is brought to instead of `settings`, for a unit that leaves a role which cannot be taken on.
+    pub without_role: Option<Settings>,
     /// What the server has to be asked before the connection serves another session.
     pub need: Need,
     /// Version of the catalogue that the plans of the transaction are for.
@@ -133,6 +135,7 @@ impl Session {
             has_defined: false,
             local_custom: Vec::new(),
             need: Need::default(),
+            without_role: None,
             plans_version: plans.version(),
             tell: false,
             status: IDLE,

@@ -113,6 +113,13 @@ impl Settings {
         self.set(name, &emptied(name));
     }
 
+    /// Settings that a connection with these `others` lacks.
+    pub fn pending_on(&self, others: &Self) -> Vec<(Box<str>, Box<str>)> {
+        let lacks = |name: &str| others.get(name).is_none();
+        let pending = self.statements.iter().filter(|(name, _)| lacks(name));
+        pending.map(|(name, statement)| (name.clone(), statement.clone())).collect()
+    }
+
     /// Whether it acts as somebody else than its login.
     pub fn act_as_another(&self) -> bool {
         WHO.iter().any(|name| self.get(name).is_some_and(|statement| statement != NO_ROLE))

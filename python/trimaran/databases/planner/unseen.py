@@ -86,7 +86,6 @@ def complete(plan: Plan, text: str, outcomes: list[Outcome], catalogue: Catalogu
         reach.merge(total, outcome.code)
         if SETTING in outcome.pins:
             total.leaves(Audit.SETTINGS, outcome.reason)
-            total.unknown_settings = True
     path = total.search_path or any(_may_name_temporary(effect) for effect in plan.effects)
     if total.temporary or (path and any(outcome.code.creates for outcome in outcomes)):
         total.leaves(Audit.STATE, "uses temporary objects")

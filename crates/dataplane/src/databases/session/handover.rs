@@ -2,10 +2,13 @@
 //! the session takes over of its answer, and whether it keeps the connection.
 
 use super::super::audit::{self, Findings, Found, Need};
+use std::sync::Arc;
+
 use super::super::connection::Connection;
 use super::super::group::Group;
 use super::super::idle_timeout;
 use super::super::plan::{Audit, Effect};
+use super::super::pool::Pool;
 use super::super::reading::{is_true, reads_like_ascii};
 use super::super::settings::{NO_ROLE, SETTINGS_MAX, Settings};
 use super::super::survey::Survey;
@@ -162,17 +165,44 @@ impl Session {
             (None, Some(statement)) => settings.set(idle_timeout::NAME, statement),
             (None, None) => {}
         }
+        let pending = self.settings.pending_on(&connection.settings);
         connection.note_settings(&settings);
+        // What the session has since its start is made again when it is needed: a RESET went back behind it.
+        for (name, statement) in pending {
+            if settings.get(&name).is_none() {
+                settings.set(&name, &statement);
+            }
+        }
         connection.past.has_unknown_settings = true;
         connection.past.has_unknown_placeholders |= need.unknown;
         self.settings = settings;
     }
 
-    /// Closes the connection. Whether it had served others before.
-    pub fn drop_connection(&mut self) -> bool {
+    /// The pool that the session gives its connection back to as soon as somebody waits for one: it keeps it only for settings that
+    /// may be there under names that nobody knows.
+    pub fn yields_to(&self) -> Option<Arc<Pool>> {
+        let is_over = self.status == IDLE && !self.in_batch && !self.skipping;
+        let may = is_over && !self.pins.is_empty() && self.pins.iter().all(|pin| pin == UNKNOWN_NAME);
+        self.guard.as_ref().filter(|_| may)?.pool().cloned()
+    }
+
+    /// Gives the connection back for somebody else, and with it the settings that it was kept for.
+    pub fn yield_connection(&mut self) {
+        self.pins.retain(|pin| pin != UNKNOWN_NAME);
+        self.client.keeps(self.pins.first());
+        self.release();
+    }
+
+    /// Closes the connection.
+    pub fn drop_connection(&mut self) {
         self.client.borrowed(None);
-        let dropped = self.guard.take();
-        dropped.is_some_and(|mut guard| guard.connection().is_some_and(|connection| connection.past.served != 0))
+        self.guard = None;
+    }
+
+    /// Whether its connection has served others before.
+    pub fn has_used_connection(&mut self) -> bool {
+        let connection = self.guard.as_mut().and_then(super::Guard::connection);
+        connection.is_some_and(|connection| connection.past.served != 0)
     }
 
     /// Gives the connection back, unless the session has to keep it.
