@@ -113,7 +113,9 @@ def test_errors_at_the_end_and_in_the_middle(dsn: str, table: str) -> None:
 def test_several_in_one_text(dsn: str, table: str) -> None:
     with session(dsn) as raw:
         copy = f"COPY {table} FROM STDIN"
-        raw.send(query(f"{copy}; SELECT 1; {copy}; COPY {table} TO STDOUT") + SYNC + DATA + DONE + FLUSH + DATA + SYNC + DONE)
+        raw.send(
+            query(f"{copy}; SELECT 1; {copy}; COPY {table} TO STDOUT") + SYNC + DATA + DONE + FLUSH + DATA + SYNC + DONE
+        )
         assert tags(raw.until_ready()) == "GCTDCGCHddddcCZ"
 
 
@@ -123,7 +125,9 @@ def test_other_messages_end_the_connection_as_postgresql_does(dsn: str, table: s
     with session(dsn) as raw:
         if start == "transaction":
             raw.ask("BEGIN")
-        raw.send(extended(f"COPY {table} FROM STDIN") + FLUSH if start == "extended" else query(f"COPY {table} FROM STDIN"))
+        raw.send(
+            extended(f"COPY {table} FROM STDIN") + FLUSH if start == "extended" else query(f"COPY {table} FROM STDIN")
+        )
         while raw.receive()[0] != b"G":
             pass
         raw.send(DATA + wrong)

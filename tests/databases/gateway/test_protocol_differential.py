@@ -95,8 +95,11 @@ executes = st.builds(execute, _mostly(NAMES), st.sampled_from((0, 0, 0, 1, 2)))
 describes, closes = _target(b"D"), _target(b"C")
 queries = st.builds(query, st.sampled_from(TEXTS + MORE_TEXTS))
 data = st.sampled_from((message(b"d", b"1\n"), message(b"d", b"1\n2\n"), message(b"d", b"x\n")))
-copy = st.builds(lambda rows, end: b"".join(rows) + end, st.lists(data, max_size=3), st.sampled_from(
-    (message(b"c"), message(b"c"), message(b"f", text("no more")), b"", FLUSH + message(b"c"))))
+copy = st.builds(
+    lambda rows, end: b"".join(rows) + end,
+    st.lists(data, max_size=3),
+    st.sampled_from((message(b"c"), message(b"c"), message(b"f", text("no more")), b"", FLUSH + message(b"c"))),
+)
 
 
 def _whole(name: str, portal: str, sql: str, described: bytes, limit: int, tail: bytes) -> bytes:
@@ -104,14 +107,33 @@ def _whole(name: str, portal: str, sql: str, described: bytes, limit: int, tail:
 
 
 wholes = st.builds(
-    _whole, _mostly(NAMES), _mostly(NAMES), st.sampled_from(TEXTS), st.sampled_from((b"", message(b"D", b"P\0"))),
-    st.sampled_from((0, 0, 2)), st.sampled_from((b"", b"", SYNC, FLUSH)))
+    _whole,
+    _mostly(NAMES),
+    _mostly(NAMES),
+    st.sampled_from(TEXTS),
+    st.sampled_from((b"", message(b"D", b"P\0"))),
+    st.sampled_from((0, 0, 2)),
+    st.sampled_from((b"", b"", SYNC, FLUSH)),
+)
 copies_in = st.builds(
     lambda name, tail, rows: _whole(name, "", "COPY t FROM STDIN", b"", 0, tail) + rows + SYNC,
-    _mostly(NAMES), st.sampled_from((b"", SYNC, FLUSH)), copy)
+    _mostly(NAMES),
+    st.sampled_from((b"", SYNC, FLUSH)),
+    copy,
+)
 messages = st.one_of(
-    parses, binds, executes, describes, closes, wholes, wholes, st.sampled_from((SYNC, SYNC, FLUSH)), queries, copies_in,
-    copy)
+    parses,
+    binds,
+    executes,
+    describes,
+    closes,
+    wholes,
+    wholes,
+    st.sampled_from((SYNC, SYNC, FLUSH)),
+    queries,
+    copies_in,
+    copy,
+)
 scripts = st.lists(st.lists(messages, min_size=1, max_size=8).map(b"".join), min_size=1, max_size=4)
 
 
@@ -193,8 +215,9 @@ def compare(doors: tuple[str, str], script: list[bytes]) -> None:
 
 
 def check(doors: tuple[str, str], examples: int) -> None:
-    @settings(max_examples=examples, derandomize=True, database=None, deadline=None,
-              suppress_health_check=list(HealthCheck))
+    @settings(
+        max_examples=examples, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck)
+    )
     @given(script=scripts)
     def run(script: list[bytes]) -> None:
         compare(doors, script)
