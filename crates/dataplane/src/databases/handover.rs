@@ -18,6 +18,9 @@ use super::session::{FAILED, Session};
 use super::settings::Settings;
 use super::survey::Survey;
 
+/// SQLSTATE of a prepared statement that does not exist.
+const UNKNOWN_STATEMENT: &str = "26000";
+
 /// Brings the connection to the settings of the session. An exchange of its own: a unit must not run where they are refused
 /// (with the rights of another role, for one).
 pub(super) async fn sync_settings(
@@ -173,7 +176,13 @@ pub(super) async fn hand_over(client: &mut Client, session: &mut Session, group:
             }
             // Nobody knows in which state it is: it is closed instead of being given back.
             None if tries == 0 => connection.is_uncertain = true,
-            None => connection.prepared.forget(),
+            None => {
+                connection.prepared.forget();
+                if expect.own_error.as_ref().is_some_and(|(code, _)| code == UNKNOWN_STATEMENT) {
+                    // Unseen code has taken back all that the session has prepared.
+                    session.forget_statements();
+                }
+            }
         }
     }
     session.release();

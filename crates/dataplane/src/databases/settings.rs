@@ -252,7 +252,11 @@ mod tests {
         from.set("work_mem", "SET work_mem = 1000");
         from.set("session_authorization", "SET SESSION AUTHORIZATION c");
         from.set("role", "SET ROLE b");
-        assert_eq!(to.since(&from), "RESET \"statement_timeout\";");
+        // Who resets it has to be the login: the role may not be allowed to.
+        assert_eq!(
+            to.since(&from),
+            "RESET ROLE;RESET SESSION AUTHORIZATION;RESET \"statement_timeout\";SET SESSION AUTHORIZATION c\n;SET ROLE b\n;"
+        );
     }
 
     #[test]

@@ -30,7 +30,7 @@ impl Session {
     }
 
     fn take_effect(&mut self, effect: &Effect, connection: &mut Connection) {
-        if let Effect::Set { name, .. } = effect
+        if let Effect::Set { name, .. } | Effect::Reset { name: Some(name) } = effect
             && audit::is_custom(name)
         {
             // It is known from now on, even if this is undone.
