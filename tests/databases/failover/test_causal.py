@@ -13,6 +13,8 @@ import pytest
 from trimaran.databases import after, position
 
 from tests.databases.failover.conftest import cluster, until_replayed
+from tests.databases.gateway.raw import FLUSH, SYNC, bind, errors, execute, parse, rows
+from tests.databases.gateway.raw import session as raw_session
 from tests.support.cluster import Cluster
 from tests.support.waiting import eventually
 
@@ -102,6 +104,53 @@ def count(running: Cluster, name: str) -> int:
 
 def test_a_session_sees_its_own_writes(session: Cluster) -> None:
     assert stale_reads(session, PAIRS) == 0
+
+
+ENDS = {
+    "a text that fails behind its COMMIT": ["BEGIN; INSERT INTO seen VALUES ({0}, 1); COMMIT; SELECT 1/0"],
+    "a chained transaction that is rolled back": [
+        "BEGIN; INSERT INTO seen VALUES ({0}, 1); COMMIT AND CHAIN; SELECT 1/0",
+        "ROLLBACK",
+    ],
+    "a procedure that commits and fails": ["CALL insert_and_fail({0})"],
+    "a block that commits and fails": [
+        "DO $$ BEGIN INSERT INTO seen VALUES ({0}, 1); COMMIT; RAISE EXCEPTION 'no'; END $$"
+    ],
+    "a statement that is cancelled behind a COMMIT": [
+        "SET statement_timeout = 200",
+        "BEGIN; INSERT INTO seen VALUES ({0}, 1); COMMIT; SELECT pg_sleep(10)",
+        "SET statement_timeout = 0",
+    ],
+}
+
+
+@pytest.mark.parametrize("how", ENDS)
+def test_what_a_unit_has_committed_before_it_failed_is_seen(session: Cluster, how: str) -> None:
+    name = 100_000 + 1000 * list(ENDS).index(how)
+    with session.connect() as connection:
+        connection.execute(
+            "CREATE OR REPLACE PROCEDURE insert_and_fail(name int) LANGUAGE plpgsql AS "
+            "$$ BEGIN INSERT INTO seen VALUES (name, 1); COMMIT; RAISE EXCEPTION 'no'; END $$"
+        )
+        for number in range(name, name + 20):
+            failed = 0
+            for statement in ENDS[how]:
+                try:
+                    connection.execute(statement.replace("{0}", str(number)).encode())
+                except psycopg.Error:
+                    failed += 1
+            assert failed == 1
+            assert connection.execute("SELECT number FROM seen WHERE name = %s", (number,)).fetchone() == (1,)
+
+
+def test_what_a_batch_has_committed_before_it_failed_is_seen(session: Cluster) -> None:
+    with raw_session(session.dsn) as client:
+        for number in range(110_000, 110_020):
+            parts = ("BEGIN", f"INSERT INTO seen VALUES ({number}, 1)", "COMMIT", "SELECT 1/0")
+            batch = [parse("", part) + bind("", "") + execute() for part in parts]
+            client.send(b"".join(batch[:2]) + FLUSH + b"".join(batch[2:]) + SYNC)
+            assert errors(client.until_ready()) == ["22012"]
+            assert rows(client.ask(f"SELECT number FROM seen WHERE name = {number}")) == [("1",)]
 
 
 def test_the_same_reads_are_stale_when_nobody_looks(off: Cluster) -> None:

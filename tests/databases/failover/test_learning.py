@@ -35,6 +35,10 @@ CREATE FUNCTION slow(seconds float) RETURNS int LANGUAGE plpgsql AS
 """
 
 
+WHERE = "/* trimaran: replica */ SELECT pg_is_in_recovery()"
+"""Asked in a transaction, it leaves that where it is."""
+
+
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     with cluster(tmp_path_factory.mktemp("learning"), replicas=1) as group:
@@ -197,20 +201,20 @@ def test_a_transaction_that_only_reads_is_on_one_replica(running: Cluster, conne
     until_replicas_may_serve(running, connection)
     for begin in ("BEGIN READ ONLY", "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"):
         connection.execute(begin)
-        assert connection.execute("SELECT pg_is_in_recovery()").fetchone() == (True,)
+        assert connection.execute(WHERE).fetchone() == (True,)
         with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
             connection.execute("SELECT noted_in_a_transaction('never')")
         connection.execute("ROLLBACK")
     connection.execute("BEGIN")
-    assert connection.execute("SELECT pg_is_in_recovery()").fetchone() == (False,)
+    assert connection.execute(WHERE).fetchone() == (False,)
     connection.execute("COMMIT")
     connection.execute("SET default_transaction_read_only = on")
     until_replicas_may_serve(running, connection)
     connection.execute("BEGIN")
-    assert connection.execute("SELECT pg_is_in_recovery()").fetchone() == (True,)
+    assert connection.execute(WHERE).fetchone() == (True,)
     connection.execute("COMMIT")
     connection.execute("BEGIN READ WRITE")
-    assert connection.execute("SELECT pg_is_in_recovery()").fetchone() == (False,)
+    assert connection.execute(WHERE).fetchone() == (False,)
     connection.execute("COMMIT")
     assert connection.execute("SELECT count(*) FROM log WHERE note = 'never'").fetchone() == (0,)
 

@@ -18,7 +18,7 @@ READS = [
     "SELECT lower(name), now(), random(), my_function(1), app.nextval('x') FROM t",
     "SELECT * FROM generate_series(1, 10) g, LATERAL (SELECT g) x",
     "SELECT $1::int + $2",
-    "SELECT * FROM pg_class JOIN pg_catalog.pg_settings ON true, information_schema.tables, pg_stats",
+    "SELECT * FROM pg_class JOIN pg_catalog.pg_indexes ON true, information_schema.tables, pg_stats",
     "SELECT nextval FROM t",
     "SELECT 'nextval(''a'')' AS \"FOR UPDATE\" -- nextval('a')",
     "SELECT \"NEXTVAL\"('a')",

@@ -33,6 +33,12 @@ impl Composed {
         expect.push(Expect::Own);
     }
 
+    /// A statement that a client has sent before, as a query of our own.
+    pub fn own_statement(&mut self, text: &[u8], expect: &mut Expectations) {
+        to_server::query(&mut self.ours, text);
+        expect.push(Expect::Own);
+    }
+
     /// A question of our own ahead of everything, with one value as its answer. Like every simple query it ends the
     /// connection's unnamed statement.
     pub fn ask(&mut self, sql: &str, connection: &mut Connection, expect: &mut Expectations) {

@@ -9,9 +9,12 @@ use std::task::{Context, Poll};
 use super::client::Client;
 use super::connection::Connection;
 use super::expect::{Expectations, Verdict};
+use super::held::Held;
 use super::protocol::fields::{self, ReportFields};
 use super::protocol::frame::HEADER;
-use super::protocol::report::Severity;
+use super::protocol::report::{Report, Severity};
+use super::readonly::{DETAIL, HINT};
+use super::refusal::Refusal;
 use crate::buffer::Buffer;
 
 mod copy;
@@ -40,47 +43,12 @@ pub enum Broken {
 /// From a report of the server, and how many messages of the unit it has answered before.
 pub type Restore<'r> = dyn Fn(&[u8], usize) -> Option<Vec<u8>> + Sync + 'r;
 
-/// What a session holds on its connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Held {
-    Nothing,
-    /// A transaction, or a batch that is not over.
-    Transaction,
-    /// State of its session.
-    State,
-}
-
-impl Held {
-    /// Whether the client does not see a FATAL of this SQLSTATE: it is about the server or the connection, and the session goes
-    /// on elsewhere. A transaction is reported as lost.
-    fn hides(self, code: &[u8]) -> bool {
-        // 40001 with it: a transaction on a replica was idle in the way of replay.
-        let is_leaving = matches!(code, b"57P01" | b"57P02" | b"57P03" | b"40001");
-        match self {
-            Self::Nothing => is_leaving || matches!(code, b"57P05" | b"25P03"),
-            Self::Transaction => is_leaving,
-            Self::State => false,
-        }
-    }
-}
-
 /// What became of a unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     Done,
     /// The server has refused it as one that a replica cannot serve; the client has seen nothing of it.
     Refused(Refusal),
-}
-
-/// What a replica may say although the statement is right.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
-    /// 25006: it writes.
-    Writes,
-    /// 0A000: it reads a table whose data is on the primary only.
-    Unlogged,
-    /// 40001: replay needed what the statement was reading.
-    Conflict,
 }
 
 /// What is to be sent: a part of ours, and the client's own bytes.
@@ -124,6 +92,13 @@ pub struct Exchange<'e> {
     violated: bool,
     /// Nothing was asked: whatever comes is passed on.
     unasked: bool,
+    /// Errors that may be the replica's own are refusals too.
+    pub doubts: bool,
+    /// Held back is all of the answer that there is room for, because it is to several statements.
+    pub holds: bool,
+    /// A refusal that cannot be kept from the client tells it what to do.
+    pub advises: bool,
+    advice: Option<Report>,
 }
 
 impl<'e> Exchange<'e> {
@@ -158,6 +133,10 @@ impl<'e> Exchange<'e> {
             violated: false,
             unasked: false,
             seen: false,
+            doubts: false,
+            holds: false,
+            advises: false,
+            advice: None,
         }
     }
 
@@ -407,7 +386,7 @@ impl<'e> Exchange<'e> {
                 if self.expect.arrived(tag, 0) != Some(Verdict::Pass) {
                     return Err(Broken::Protocol);
                 }
-                self.released |= matches!(tag, b'D' | b'd');
+                self.released |= !self.holds && matches!(tag, b'D' | b'd');
                 self.passing = length;
                 continue;
             }
@@ -442,7 +421,8 @@ impl<'e> Exchange<'e> {
             b'E' if self.note_error(length)? => return Ok(()),
             b'D' if self.expect.is_asked() => self.note_answer(length)?,
             b'D' if self.expect.is_audit() => self.note_row(length)?,
-            b'C' | b'G' | b'H' if !self.expect.is_own() => self.released = true,
+            b'C' if !self.expect.is_own() => self.released |= !self.holds,
+            b'G' | b'H' if !self.expect.is_own() => self.released = true,
             _ => {}
         }
         if self.refused.is_some() {
@@ -473,9 +453,16 @@ impl<'e> Exchange<'e> {
     }
 
     /// A report with the client's names for its statements, where it has ours.
-    fn restored(&self, length: usize) -> Option<Vec<u8>> {
+    fn restored(&mut self, length: usize) -> Option<Vec<u8>> {
         let buffer = self.connection.inbound.as_ref()?;
-        self.names?(&buffer.filled()[self.pass..self.pass + length], self.expect.answered)
+        let report = &buffer.filled()[self.pass..self.pass + length];
+        let advised = self.advice.take().map(|report| {
+            let mut out = Vec::new();
+            report.with_detail(DETAIL).with_hint(HINT).write_error(&mut out);
+            out
+        });
+        let restored = self.names.and_then(|names| names(advised.as_deref().unwrap_or(report), self.expect.answered));
+        restored.or(advised)
     }
 
     /// Takes the value that a question of ours is answered with.
@@ -526,17 +513,13 @@ impl<'e> Exchange<'e> {
         if self.expect.is_own() {
             return Ok(false);
         }
-        let refusal = match code {
-            b"25006" => Some(Refusal::Writes),
-            // Where it is raised tells what it is about, in every language.
-            b"0A000" if error.get(b'R') == Some(b"get_relation_info") => Some(Refusal::Unlogged),
-            b"40001" => Some(Refusal::Conflict),
-            _ => None,
-        };
+        let refusal = Refusal::of(code, error.routine());
+        let is_of_standby = refusal.is_some_and(|refusal| refusal.is_of_standby(error.routine()));
         if self.released {
             self.expect.refusal = refusal;
+            self.advice = (self.advises && is_of_standby).then(|| Report::read(message)).and_then(Result::ok);
         } else {
-            self.refused = refusal;
+            self.refused = refusal.filter(|is| self.doubts || !matches!(is, Refusal::Doubtful | Refusal::Stale));
             if self.refused.is_some() {
                 // What was held back is forgotten with it.
                 let held = self.pass;

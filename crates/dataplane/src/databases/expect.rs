@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 
-use super::exchange::Refusal;
+use super::refusal::Refusal;
 
 /// One answer to come.
 #[derive(Debug, PartialEq, Eq)]

@@ -13,20 +13,22 @@ use super::backend;
 use super::borrow::{Deadlines, borrow};
 use super::client::Client;
 use super::compose::Composed;
-use super::exchange::{Broken, Exchange, Outcome, Refusal, Request};
+use super::exchange::{Broken, Exchange, Outcome, Request};
 use super::expect::{Expect, Expectations};
 use super::fitness::Fitness;
 use super::group::Group;
 use super::handover::{hand_over, may_try_again, refused_setting, sync_settings};
 use super::idle_timeout;
+use super::lessons::{note_answer, note_refusal, take_back};
 use super::lost::{Place, has_to_hear, held, lost_while_idle, server_lost, transaction_lost};
 use super::names::Names;
 use super::node::Node;
 use super::open::{Opened, open};
-use super::plan::{Effect, Lesson};
+use super::plan::Effect;
 use super::protocol::ProtocolError;
 use super::protocol::messages::to_client::{self, TransactionStatus};
 use super::protocol::report::Report;
+use super::readonly::{self, Verdict, go_to_primary};
 use super::route::{self, Role, Situation};
 use super::session::{FAILED, IDLE, IN_TRANSACTION, Session};
 use super::settle::{self, Unanswered};
@@ -210,7 +212,7 @@ async fn carry(client: &mut Client, session: &mut Session, group: &Group, unit: 
         return synchronised(client, session).await;
     }
     session.renew_names(group);
-    let (survey, unit) = match surveyed(bytes, unit, session, group).await {
+    let (mut survey, unit) = match surveyed(bytes, unit, session, group).await {
         Ok((survey, rest)) => {
             client.give_back(&bytes[rest.length..unit.length]);
             (survey, rest)
@@ -220,23 +222,21 @@ async fn carry(client: &mut Client, session: &mut Session, group: &Group, unit: 
     let bytes = &bytes[..unit.length];
     group.counters.mine().requests.add(1);
     group.wake();
-    if session.untold && has_to_hear(&survey) {
-        group.counters.mine().transactions_lost.add(1);
-        let report = transaction_lost(session, survey.commits());
-        session.untold = false;
-        return reject(client, session, unit, &report).await;
-    }
-    let answer = if unit.end == End::Sync { session.names_alone(&survey) } else { answered_here(session, &survey) };
-    if let Some(answer) = answer {
-        return send(client, &answer).await;
+    if needs_no_server(client, session, group, unit, &survey).await? {
+        return Ok(());
     }
     let view = group.view().clone();
     vacate(group, &survey);
     let deadlines = Deadlines::of(&view);
     let mut role = decide(session, &survey, unit, view.settings.reads.split);
+    if is_rejected_by_place(client, session, group, unit, &mut survey, &deadlines).await? {
+        return Ok(());
+    }
     let mut fitness = Fitness::of(&survey, &session.settings);
     session.begin_unit(&survey);
     let mut avoid = Vec::new();
+    // A replica has refused the statement that comes when so many have succeeded, maybe for a reason of its own.
+    let mut doubted = None;
     for _ in 0..TRIES_MAX {
         let fresh = session.guard.is_none();
         if fresh {
@@ -245,7 +245,7 @@ async fn carry(client: &mut Client, session: &mut Session, group: &Group, unit: 
                 return reject(client, session, unit, &report).await;
             }
         }
-        let careful = fresh && session.role == Role::Replica && session.status == IDLE && session.pins.is_empty();
+        let careful = readonly::may_be_repeated(session, fresh);
         let (result, expect, seen, is_between) = one_try(client, session, group, &survey, unit, bytes, careful).await;
         match result {
             Err(Broken::Setting) => {
@@ -262,14 +262,7 @@ async fn carry(client: &mut Client, session: &mut Session, group: &Group, unit: 
             Ok(Outcome::Done) => {
                 session.lost = false;
                 vacate(group, &survey);
-                if let Some(refusal) = expect.refusal.filter(|_| session.role == Role::Replica) {
-                    // Too late to be repeated by us, and known the next time.
-                    learn(refusal, &survey, &expect);
-                }
-                if session.role == Role::Primary && survey.may_write() {
-                    // It counts as a write for what the session reads next; this shortens how long that is unknown.
-                    view.primary().inspect(|primary| primary.vitals.ask());
-                }
+                note_answer(session, &survey, &expect, doubted, group);
                 // Also without a Sync of its own when COPY has ignored it.
                 let is_open = matches!(unit.end, End::Flush { .. }) || expect.skipping || expect.synced_in_copy;
                 let status = expect.status.filter(|_| !is_open);
@@ -278,8 +271,16 @@ async fn carry(client: &mut Client, session: &mut Session, group: &Group, unit: 
                 return hand_over(client, session, group).await;
             }
             Ok(Outcome::Refused(refusal)) => {
-                take_back(session, &expect, refusal, &survey, group);
+                doubted = note_refusal(session, &expect, refusal, &survey, group);
                 role = Role::Primary;
+                if session.status == IDLE {
+                    take_back(session, &expect, &survey);
+                    continue;
+                }
+                let is_open = expect.skipping || !expect.is_empty();
+                if let Some(report) = go_to_primary(client, session, group, &survey, &deadlines, is_open).await? {
+                    return reject(client, session, unit, &report).await;
+                }
             }
             Err(Broken::ClientGone) => {
                 cancel_for(session, group);
@@ -302,6 +303,50 @@ async fn carry(client: &mut Client, session: &mut Session, group: &Group, unit: 
         }
     }
     reject(client, session, unit, &Report::error("57P03", "no server could answer; it was tried on several")).await
+}
+
+/// Whether a unit was answered here.
+async fn needs_no_server(
+    client: &mut Client,
+    session: &mut Session,
+    group: &Group,
+    unit: Unit,
+    survey: &Survey<'_>,
+) -> Result<bool, Over> {
+    if session.untold && has_to_hear(survey) {
+        group.counters.mine().transactions_lost.add(1);
+        let report = transaction_lost(session, survey.commits());
+        session.untold = false;
+        reject(client, session, unit, &report).await?;
+        return Ok(true);
+    }
+    let answer = if unit.end == End::Sync { session.names_alone(survey) } else { answered_here(session, survey) };
+    let Some(answer) = answer else { return Ok(false) };
+    send(client, &answer).await?;
+    Ok(true)
+}
+
+/// Where the session has a READ ONLY transaction on a replica that is not to have the unit: moves the transaction, or has the
+/// unit fail. Whether the client was told that neither was possible.
+async fn is_rejected_by_place(
+    client: &mut Client,
+    session: &mut Session,
+    group: &Group,
+    unit: Unit,
+    survey: &mut Survey<'_>,
+    deadlines: &Deadlines,
+) -> Result<bool, Over> {
+    match readonly::judge(session, survey, unit) {
+        Verdict::Stay => {}
+        Verdict::Refuse(report) => *survey = Survey::failing(&report, unit.end),
+        Verdict::Move => {
+            if let Some(report) = go_to_primary(client, session, group, survey, deadlines, false).await? {
+                reject(client, session, unit, &report).await?;
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
 }
 
 /// Borrows a connection for the session.
@@ -365,6 +410,10 @@ async fn one_try(
     let mut exchange = Exchange::new(client, connection, &mut expect, careful, most);
     exchange.held = held;
     exchange.names = Some(&restore);
+    // What only may be the replica's own reason is not asked of a primary that is not there.
+    exchange.doubts = group.view().primary().is_some();
+    exchange.holds = survey.has_several();
+    exchange.advises = session.role == Role::Replica && session.status == IN_TRANSACTION;
     let mut result = exchange.run(Request { ours: &composed.ours, unit: rest }).await;
     if matches!(result, Err(Broken::ServerGone { .. })) && exchange.expect.told.is_some() {
         result = exchange.hand_over().await.and(result);
@@ -450,41 +499,6 @@ fn answered_here(session: &mut Session, survey: &Survey<'_>) -> Option<Vec<u8>> 
     to_client::command_complete(&mut answer, command);
     to_client::ready_for_query(&mut answer, status_of(session));
     Some(answer)
-}
-
-/// A replica has refused a unit: its connection is given back, and what it says about the statement is remembered.
-fn take_back(session: &mut Session, expect: &Expectations, refusal: Refusal, survey: &Survey<'_>, group: &Group) {
-    session.client.borrowed(None);
-    if let Some(mut guard) = session.guard.take()
-        && expect.status == Some(IDLE)
-        && expect.is_empty()
-        && !expect.skipping
-    {
-        if let Some(connection) = guard.connection() {
-            for id in expect.hoped.iter().filter(|id| !expect.prepared.contains(id)) {
-                connection.prepared.remove(*id);
-            }
-            connection.unnamed = None;
-        }
-        guard.give_back();
-    }
-    match refusal {
-        Refusal::Writes | Refusal::Unlogged => group.counters.mine().refused_writes.add(1),
-        Refusal::Conflict => group.counters.mine().conflicts.add(1),
-    }
-    learn(refusal, survey, expect);
-}
-
-/// Remembers what a replica has said about a statement of a unit.
-fn learn(refusal: Refusal, survey: &Survey<'_>, expect: &Expectations) {
-    let lesson = match refusal {
-        Refusal::Writes => Lesson::Writes,
-        Refusal::Unlogged => Lesson::Unlogged,
-        Refusal::Conflict => return,
-    };
-    if let Some(entry) = survey.at_fault(expect.executed) {
-        entry.learn(lesson);
-    }
 }
 
 /// Ends a unit with an error of ours.

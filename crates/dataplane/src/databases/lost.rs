@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use super::client::Client;
-use super::exchange::Held;
 use super::flow::{Over, fatal, reject, send, synchronised};
 use super::group::Group;
+use super::held::Held;
 use super::plan::Effect;
 use super::protocol::messages::to_client::{self, TransactionStatus};
 use super::protocol::report::Report;
 use super::protocol::tag::to_server as tag;
+use super::route::Role;
 use super::session::{FAILED, IDLE, IN_TRANSACTION, Session};
 use super::settle::{self, Settled, Unanswered};
 use super::survey::{Step, Survey};
@@ -102,7 +103,13 @@ pub(super) async fn server_lost(
         return synchronised(client, session).await;
     }
     let commits = survey.commits();
-    let in_transaction = session.status == IN_TRANSACTION && !(commits && place.sent) || session.status == FAILED;
+    // A COMMIT of what changes nothing leaves nobody in doubt.
+    let changes_nothing = session.role == Role::Replica || survey.is_commit_alone() && session.changes_nothing();
+    let in_transaction =
+        session.status == IN_TRANSACTION && (!(commits && place.sent) || changes_nothing) || session.status == FAILED;
+    if place.sent {
+        session.note_lost(survey);
+    }
     // What came before in the batch is committed with its end.
     let ends = commits || !matches!(place.unit.end, End::Flush { .. });
     let report = if in_transaction {

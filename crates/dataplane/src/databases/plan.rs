@@ -28,6 +28,9 @@ pub enum Access {
 pub enum Effect {
     Begin {
         read_only: Option<bool>,
+        /// The isolation level's name, where it says one.
+        #[serde(default)]
+        isolation: Option<String>,
     },
     Commit {
         /// Another transaction begins at once.
@@ -129,6 +132,22 @@ pub enum Scope {
     Local,
 }
 
+/// What a statement is to a READ ONLY transaction that began on a replica; `trimaran.databases.planner.standby`. From the best
+/// to the worst.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Standby {
+    /// It reads nothing, and does the same at the beginning of the transaction on another server.
+    Replay,
+    /// A replica serves it.
+    Serve,
+    /// The primary is to serve it, while the transaction has read nothing.
+    #[default]
+    Move,
+    /// A replica would do it for itself alone, or keep state of the session.
+    Never,
+}
+
 /// The planner's answer; `trimaran.databases.planner.Plan`. It may know more than the gateway reads.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Plan {
@@ -147,6 +166,8 @@ pub struct Plan {
     /// It calls a function that may be the user's, and do anything where that is possible.
     #[serde(default)]
     pub may_write: bool,
+    #[serde(default)]
+    pub standby: Standby,
     /// What the server has to be asked about the session once it was run.
     #[serde(default)]
     pub audit: Audit,
@@ -247,6 +268,7 @@ impl Plan {
             provisional: false,
             effects_at: Vec::new(),
             pins_at: Vec::new(),
+            standby: Standby::Never,
         }
     }
 }

@@ -76,6 +76,21 @@ pub fn reads_like_ascii(statement: &str) -> bool {
         .any(|name| statement.contains(name))
 }
 
+/// Whether a statement that sets `default_transaction_isolation` may say so.
+pub fn says_serializable(statement: &str) -> bool {
+    statement.to_ascii_lowercase().contains("serializable")
+}
+
+/// Whether a statement that sets `default_transaction_read_only` surely turns it on; it may be SET SESSION CHARACTERISTICS.
+pub fn says_read_only(statement: &str) -> bool {
+    let words: Vec<_> = statement.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty()).collect();
+    let is = |at: usize, word: &str| words.get(at).is_some_and(|found| found.eq_ignore_ascii_case(word));
+    if is(2, "characteristics") {
+        return (0..words.len()).any(|at| is(at, "read") && is(at + 1, "only"));
+    }
+    last_word(statement).is_some_and(|value| is_true(&value))
+}
+
 pub fn is_true(value: &str) -> bool {
     matches!(value, "on" | "true" | "yes" | "1" | "t" | "y" | "tr" | "tru" | "ye")
 }

@@ -1,6 +1,6 @@
 //! Where a unit goes, and why: decided once, from its plans and the state of its session. Pure.
 
-use super::plan::{Access, Effect, Plan};
+use super::plan::{Access, Effect, Plan, Standby};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
@@ -21,6 +21,8 @@ pub struct Situation {
     pub split: bool,
     /// `default_transaction_read_only` of the session.
     pub reads_only: bool,
+    /// `default_transaction_isolation` of the session is what no standby runs.
+    pub serializable: bool,
     /// A setting of the session makes it unsafe to read its statements as the planner did.
     pub unusual: bool,
     /// The batch goes on behind the unit, where nothing of it can be repeated elsewhere.
@@ -29,6 +31,7 @@ pub struct Situation {
     pub runs: bool,
 }
 
+const SERIALIZABLE: &str = "serializable";
 const ASKED: &str = "the statement asks for a replica";
 
 /// Where a unit goes whose session holds no connection. `plans` are those of its statements, with what was learnt.
@@ -46,30 +49,44 @@ pub fn decide<'p>(plans: impl Iterator<Item = (&'p Plan, bool)>, situation: Situ
         return primary("settings of the session change how SQL is read");
     }
     let (mut found, mut count, mut may_write) = (None, 0, false);
-    let mut stays_read_only = None;
+    // The unit itself has begun a transaction that reads only, and not ended it.
+    let mut is_read_only = false;
     for (plan, learnt) in plans {
-        let opens = stays_read_only.unwrap_or(begins(plan) == Some(Some(true)));
-        stays_read_only = Some(opens && !ends(plan));
         count += plan.statements.max(1);
         may_write |= plan.may_write;
+        let begins = begins(plan);
         let route = match plan.hint.as_deref() {
             Some("primary") => return primary("the statement asks for the primary"),
+            _ if !plan.pins.is_empty() => return primary("the session keeps its connection after it"),
             Some("replica") => replica(ASKED),
             _ if learnt => return primary("a replica refused it before"),
-            _ => match begins(plan) {
-                Some(Some(true)) => replica("the transaction is read only"),
-                Some(None) if situation.reads_only => replica("transactions of the session are read only"),
+            _ if is_read_only && is_served(plan) => replica("the transaction is read only"),
+            _ => match begins {
+                Some(mode)
+                    if situation.serializable && mode.isolation.is_none() || mode.isolation == Some(SERIALIZABLE) =>
+                {
+                    return primary("a serializable transaction");
+                }
+                Some(_) if plan.statements != 1 && !is_served(plan) => {
+                    return primary("the transaction does what a replica does not serve");
+                }
+                Some(Modes { read_only: Some(true), .. }) => replica("the transaction is read only"),
+                Some(Modes { read_only: None, .. }) if situation.reads_only => {
+                    replica("transactions of the session are read only")
+                }
                 Some(_) => return primary("a transaction that may write"),
+                None if situation.serializable => return primary("transactions of the session are serializable"),
                 None if plan.access == Access::Read => replica("it reads only"),
                 None => return primary("it may write, or change its session"),
             },
         };
+        is_read_only = (is_read_only || begins.is_some()) && !ends(plan);
         found = Some(route);
     }
     let asked = found.is_some_and(|route| route.reason == ASKED);
-    if situation.goes_on && (situation.runs || may_write) && !asked && !stays_read_only.unwrap_or(false) {
-        // Whatever comes behind it goes where it went, and a replica would refuse a write there.
-        return primary("the batch goes on, and may write");
+    if situation.goes_on && (situation.runs || may_write) && !asked {
+        // Whatever comes behind it goes where it went, and a replica may refuse it there.
+        return primary("the batch goes on, and may be for the primary");
     }
     if may_write && count > 1 && !asked {
         // A replica could refuse it only after answers to what came before were passed on.
@@ -82,11 +99,24 @@ fn ends(plan: &Plan) -> bool {
     plan.effects.iter().any(|effect| matches!(effect, Effect::Commit { .. } | Effect::Rollback {}))
 }
 
-/// Whether it begins a transaction, and whether that says to be read only.
-#[allow(clippy::option_option)] // Two questions, asked at once.
-fn begins(plan: &Plan) -> Option<Option<bool>> {
+/// Whether a replica serves all of it in a transaction that reads only.
+fn is_served(plan: &Plan) -> bool {
+    let may_write = |effect: &Effect| matches!(effect, Effect::Begin { read_only: None | Some(false), .. });
+    plan.standby <= Standby::Serve && !plan.may_write && !plan.effects.iter().any(may_write)
+}
+
+/// What a statement that begins a transaction says of it.
+#[derive(Clone, Copy)]
+struct Modes<'p> {
+    read_only: Option<bool>,
+    isolation: Option<&'p str>,
+}
+
+fn begins(plan: &Plan) -> Option<Modes<'_>> {
     plan.effects.iter().find_map(|effect| match effect {
-        Effect::Begin { read_only } => Some(*read_only),
+        Effect::Begin { read_only, isolation } => {
+            Some(Modes { read_only: *read_only, isolation: isolation.as_deref() })
+        }
         _ => None,
     })
 }
@@ -95,10 +125,18 @@ fn begins(plan: &Plan) -> Option<Option<bool>> {
 mod tests {
     use super::*;
 
-    const USUAL: Situation = Situation { split: true, reads_only: false, unusual: false, goes_on: false, runs: true };
+    const USUAL: Situation =
+        Situation { split: true, reads_only: false, serializable: false, unusual: false, goes_on: false, runs: true };
 
     fn plan(access: Access, effects: Vec<Effect>, hint: Option<&str>) -> Plan {
-        Plan { access, effects, hint: hint.map(str::to_owned), may_write: false, ..Plan::doubtful("test") }
+        let standby = if access == Access::Read { Standby::Serve } else { Standby::Never };
+        let hint = hint.map(str::to_owned);
+        Plan { access, effects, hint, may_write: false, pins: vec![], standby, ..Plan::doubtful("test") }
+    }
+
+    fn begin(read_only: Option<bool>, isolation: Option<&str>) -> Plan {
+        let effect = Effect::Begin { read_only, isolation: isolation.map(str::to_owned) };
+        Plan { standby: Standby::Replay, ..plan(Access::Write, vec![effect], None) }
     }
 
     fn role(plans: &[Plan], situation: Situation) -> Role {
@@ -120,7 +158,7 @@ mod tests {
 
     #[test]
     fn transactions_go_where_they_say() {
-        let begin = |read_only| plan(Access::Write, vec![Effect::Begin { read_only }], None);
+        let begin = |read_only| begin(read_only, None);
         let reads_only = Situation { reads_only: true, ..USUAL };
         assert_eq!(role(&[begin(None)], USUAL), Role::Primary);
         assert_eq!(role(&[begin(Some(true))], USUAL), Role::Replica);
@@ -149,10 +187,44 @@ mod tests {
         assert_eq!(role(std::slice::from_ref(&known), only_prepares), Role::Replica);
         assert_eq!(role(std::slice::from_ref(&unknown), only_prepares), Role::Primary);
         assert_eq!(role(&[Plan { hint: Some("replica".into()), ..known.clone() }], goes_on), Role::Replica);
-        let begin = plan(Access::Write, vec![Effect::Begin { read_only: Some(true) }], None);
-        assert_eq!(role(&[begin.clone(), known.clone()], goes_on), Role::Replica);
-        let commit = plan(Access::Read, vec![Effect::Commit { chain: false }], None);
-        assert_eq!(role(&[begin, commit, known], goes_on), Role::Primary);
+        assert_eq!(role(&[begin(Some(true), None), known.clone()], goes_on), Role::Primary);
+        assert_eq!(role(&[begin(Some(true), None), known], USUAL), Role::Replica);
+    }
+
+    #[test]
+    fn serializable_transactions_are_for_the_primary() {
+        let serializable = Situation { serializable: true, ..USUAL };
+        let read = plan(Access::Read, vec![], None);
+        assert_eq!(role(&[begin(Some(true), Some("serializable"))], USUAL), Role::Primary);
+        assert_eq!(role(&[begin(Some(true), Some("repeatable read"))], USUAL), Role::Replica);
+        assert_eq!(role(std::slice::from_ref(&read), serializable), Role::Primary);
+        assert_eq!(role(&[begin(Some(true), None)], serializable), Role::Primary);
+        assert_eq!(role(&[begin(Some(true), Some("read committed")), read], serializable), Role::Replica);
+    }
+
+    #[test]
+    fn of_a_unit_that_begins_a_transaction_every_part_decides() {
+        let read = plan(Access::Read, vec![], None);
+        let set = Plan { standby: Standby::Replay, ..plan(Access::Write, vec![], None) };
+        let commit =
+            Plan { standby: Standby::Serve, ..plan(Access::Write, vec![Effect::Commit { chain: false }], None) };
+        let notify = plan(Access::Write, vec![], None);
+        let begin = begin(Some(true), None);
+        let of = |parts: &[&Plan]| role(&parts.iter().map(|&part| part.clone()).collect::<Vec<_>>(), USUAL);
+        assert_eq!(of(&[&begin, &set, &read, &commit]), Role::Replica);
+        assert_eq!(of(&[&begin, &set, &notify]), Role::Primary);
+        assert_eq!(of(&[&begin, &commit, &set]), Role::Primary);
+        let text = |standby| Plan { statements: 3, standby, ..begin.clone() };
+        assert_eq!(of(&[&text(Standby::Serve)]), Role::Replica);
+        assert_eq!(of(&[&text(Standby::Move)]), Role::Primary);
+        assert_eq!(of(&[&text(Standby::Never)]), Role::Primary);
+    }
+
+    #[test]
+    fn no_session_is_kept_on_a_replica() {
+        let keeps = |hint| Plan { pins: vec!["advisory lock".into()], ..plan(Access::Read, vec![], hint) };
+        assert_eq!(role(&[keeps(None)], USUAL), Role::Primary);
+        assert_eq!(role(&[keeps(Some("replica"))], USUAL), Role::Primary);
     }
 
     #[test]

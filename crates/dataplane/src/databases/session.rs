@@ -20,7 +20,10 @@ use super::pool::{Guard, Pool};
 use super::portals::Portals;
 use super::protocol::messages::to_client::{self, TransactionStatus};
 use super::protocol::tag::to_server as tag;
-use super::reading::{Reading, changes_literals, hash, is_true, last_word, reads_like_ascii};
+use super::reading::{
+    Reading, changes_literals, hash, is_true, last_word, reads_like_ascii, says_read_only, says_serializable,
+};
+use super::readonly::Beginning;
 use super::route::{Role, Situation};
 use super::settings::Settings;
 use super::statement::{Meaning, Statement};
@@ -94,6 +97,12 @@ pub struct Session {
     pub horizon: Horizon,
     /// The transaction may have written.
     dirty: bool,
+    /// The transaction has said that it is READ ONLY.
+    is_read_only: bool,
+    /// What the transaction has done, where it is on a replica.
+    beginning: Option<Beginning>,
+    /// The version of the settings with which a replica has refused its transactions as serializable.
+    serializable_at: Option<u64>,
     pub guard: Option<Guard>,
     /// Role of the node that the guard is of.
     pub role: Role,
@@ -151,6 +160,9 @@ impl Session {
             skipping: false,
             horizon: Horizon::default(),
             dirty: false,
+            is_read_only: false,
+            beginning: None,
+            serializable_at: None,
             guard: None,
             role: Role::Primary,
             situation: None,
@@ -236,7 +248,9 @@ impl Session {
         let value = |name| self.settings.get(name).and_then(last_word);
         Situation {
             split,
-            reads_only: value("default_transaction_read_only").is_some_and(|value| is_true(&value)),
+            reads_only: self.settings.get("default_transaction_read_only").is_some_and(says_read_only),
+            serializable: self.serializable_at == Some(self.settings.mark())
+                || self.settings.get("default_transaction_isolation").is_some_and(says_serializable),
             unusual: value("standard_conforming_strings").is_some_and(|value| !is_true(&value))
                 || value("client_encoding").is_some_and(|value| !reads_like_ascii(&value)),
             goes_on: false,
@@ -270,6 +284,9 @@ impl Session {
             let Some(status) = status else {
                 self.dirty |= writes(survey);
                 self.in_batch = true;
+                if let Some(beginning) = &mut self.beginning {
+                    beginning.note_failure();
+                }
                 self.guard = Some(guard);
                 return;
             };
@@ -352,7 +369,7 @@ impl Session {
     ) {
         let was = std::mem::replace(&mut self.status, status);
         self.client.status.store(status, Ordering::Relaxed);
-        let on_primary = self.role == Role::Primary;
+        self.dirty |= writes(survey);
         if status == IDLE {
             self.untold = false;
             // A rollback has put the settings back already.
@@ -373,22 +390,87 @@ impl Session {
                 }
             }
             connection.note_placeholders();
-            let dirty = std::mem::take(&mut self.dirty) || writes(survey);
-            if on_primary && dirty && (kept || was != IDLE) {
-                self.horizon.wrote(now_us());
-            }
+            self.ended();
         } else {
-            let chained =
-                was == IN_TRANSACTION && !failed && survey.effects().any(|e| matches!(e, Effect::Commit { .. }));
-            if chained && on_primary && std::mem::take(&mut self.dirty) {
-                self.horizon.wrote(now_us());
-            }
             if was == IDLE {
                 // What was set in the same unit before BEGIN belongs to the transaction too.
                 self.begin_with(at_start);
             }
-            self.dirty |= writes(survey);
+            self.take_modes(survey);
+            if self.role == Role::Replica {
+                let beginning = self.beginning.get_or_insert_default();
+                if failed { beginning.note_failure() } else { beginning.note(survey) }
+            }
         }
+    }
+
+    /// No transaction is open any more. However it has ended, a part of what it did may be committed: a text may have
+    /// several transactions, and a procedure too. To believe it costs a read on the primary at most.
+    fn ended(&mut self) {
+        self.beginning = None;
+        self.is_read_only = false;
+        if std::mem::take(&mut self.dirty) && self.role == Role::Primary {
+            self.horizon.wrote(now_us());
+        }
+    }
+
+    /// A unit that may have committed something was lost with its server.
+    pub fn note_lost(&mut self, survey: &Survey<'_>) {
+        self.dirty |= writes(survey);
+    }
+
+    fn take_modes(&mut self, survey: &Survey<'_>) {
+        for effect in survey.effects() {
+            match effect {
+                Effect::Begin { read_only, .. } => {
+                    self.is_read_only = read_only.unwrap_or_else(|| self.find_situation(false).reads_only);
+                }
+                Effect::Set { name, value, .. } if name == "transaction_read_only" => {
+                    self.is_read_only = value.as_deref().is_some_and(is_true);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// What the transaction on a replica has done.
+    pub fn beginning(&self) -> Option<&Beginning> {
+        self.beginning.as_ref()
+    }
+
+    /// Goes back to where the transaction began; answers with the settings that it has made since.
+    pub fn go_back(&mut self) -> Settings {
+        self.set_status(IDLE);
+        let before = self.settings_before().clone();
+        std::mem::replace(&mut self.settings, before)
+    }
+
+    /// Whether nothing has to be asked of the server about what the transaction has done.
+    pub fn is_clean(&self) -> bool {
+        self.need.is_none()
+    }
+
+    /// The settings that a rollback of its transaction brings back.
+    pub fn settings_before(&self) -> &Settings {
+        self.before.as_ref().unwrap_or(&self.settings)
+    }
+
+    /// Another connection has come to where the transaction was, with these settings.
+    pub fn go_on(&mut self, within: Settings) {
+        self.settings = within;
+        self.beginning = None;
+        self.set_status(IN_TRANSACTION);
+    }
+
+    /// A replica has refused its transactions as serializable, as a default says that the gateway does not know.
+    pub fn note_serializable(&mut self) {
+        self.serializable_at = Some(self.settings.mark());
+        self.situation = None;
+    }
+
+    /// Whether what is open cannot have changed anything that lasts.
+    pub fn changes_nothing(&self) -> bool {
+        self.role == Role::Replica || self.is_read_only || !self.dirty
     }
 
     /// A transaction has begun, with these settings or those of now.
@@ -406,8 +488,8 @@ impl Session {
         }
         self.before = None;
         self.savepoints.clear();
-        (self.dirty, self.in_batch, self.untold) = (false, false, false);
-        self.horizon.wrote(now_us());
+        (self.dirty, self.in_batch, self.untold) = (true, false, false);
+        self.ended();
         self.set_status(IDLE);
     }
 
@@ -420,9 +502,9 @@ impl Session {
         self.defines = false;
         self.definition = None;
         self.need = Need::default();
-        self.dirty = false;
         self.in_batch = false;
         self.lost = true;
+        self.ended();
         self.set_status(FAILED);
     }
 

@@ -1,6 +1,8 @@
 //! What a unit asks for, read once: its statements, what they are called here and on servers, and what is answered without
 //! asking. Nothing of a session changes here; `session` takes over what has succeeded, afterwards.
 
+mod standby;
+
 use std::sync::Arc;
 
 use smallvec::SmallVec;

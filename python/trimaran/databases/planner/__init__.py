@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from trimaran.databases.catalogue import Catalogue
-from trimaran.databases.planner import coarse, unseen, uses
+from trimaran.databases.planner import coarse, standby, unseen, uses
 from trimaran.databases.planner.coarse import NOT_ANALYSED
 from trimaran.databases.planner.comments import read_hint
 from trimaran.databases.planner.facts import gather
@@ -51,6 +51,7 @@ def plan(text: str, catalogue: Catalogue | None = None) -> Plan:
         hint,
         doubtful,
         any(outcome.may_write for outcome in outcomes),
+        standby=standby.worst([outcome.standby for outcome in outcomes]),
         effects_at=tuple(at for at, outcome in enumerate(outcomes) for _ in outcome.effects),
         pins_at=tuple(pins.values()),
     )
@@ -71,6 +72,7 @@ def _judge_all(text: str, catalogue: Catalogue | None, tables: dict[str, None]) 
         )
         code = uses.of_statement(raw.stmt, nested=False, followed=followed)
         unseen.follow_outcome(outcome, code, catalogue)
+        outcome.standby = standby.judge(raw.stmt, facts, outcome)
         outcomes.append(outcome)
         tables.update((name, None) for _, name in facts.tables)
     return outcomes

@@ -30,11 +30,18 @@ class Facts:
     into: RangeVar | None = None
     function: str | None = None
     """The first function that needs the primary."""
+    node_function: str | None = None
+    """The first that needs it for more than a setting."""
     relation: str | None = None
     """The first relation whose content is the node's."""
     pins: list[str] = field(default_factory=list)
     set_config: list[FuncCall] = field(default_factory=list)
     current_setting: list[FuncCall] = field(default_factory=list)
+
+    def current_settings(self) -> list[str]:
+        """The settings that are asked for by a constant."""
+        names = (constant(call.args[0]) for call in self.current_setting if call.args)
+        return [name for name in names if isinstance(name, str)]
 
 
 def gather(root: Message) -> Facts:
@@ -114,6 +121,8 @@ def _function(facts: Facts, call: FuncCall) -> None:
     name, schema = parts[-1], parts[-2] if len(parts) > 1 else ""
     if needs_primary(schema, name):
         facts.function = facts.function or name
+        if name != "set_config":
+            facts.node_function = facts.node_function or name
         pin = PINS.get(name)
         if pin and pin not in facts.pins:
             facts.pins.append(pin)

@@ -46,7 +46,8 @@ class Plan:
     session must keep its server connection from now on; `unpins` are the reasons that end, once the transaction that
     holds the statement has committed. `doubtful`: the text could not be analysed; such a plan holds for
     this very text and is not to be shared with others of the same key. `may_write`: made without a catalogue, it reads as far
-    as the text shows, and calls a function that is not known to be PostgreSQL's own. `reason` is a sentence for a person.
+    as the text shows, and calls a function that is not known to be PostgreSQL's own. `standby` is what it is to a READ ONLY
+    transaction that began on a replica (`planner.standby`). `reason` is a sentence for a person.
 
     `audit` is what has to be looked at on the connection before another session gets it, because code that the text does not
     show may have changed it: nothing; advisory locks, temporary objects, held cursors, channels and statements prepared in
@@ -66,6 +67,7 @@ class Plan:
     hint: Hint | None = None
     doubtful: bool = False
     may_write: bool = False
+    standby: Literal["replay", "serve", "move", "never"] = "move"
     audit: Audited = "none"
     custom: tuple[str, ...] = ()
     unknown_settings: bool = False
@@ -90,6 +92,7 @@ class Plan:
                 "hint": self.hint,
                 "doubtful": self.doubtful,
                 "may_write": self.may_write,
+                "standby": self.standby,
                 "audit": self.audit,
                 "custom": self.custom,
                 "unknown_settings": self.unknown_settings,

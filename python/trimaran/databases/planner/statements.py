@@ -70,6 +70,8 @@ class Outcome:
     unpins: list[str] = field(default_factory=list)
     may_write: bool = False
     """A function may be the user's, and do anything."""
+    standby: Literal["replay", "serve", "move", "never"] = "never"
+    """What it is to a READ ONLY transaction on a replica; nothing is assumed of what was not analysed."""
     code: Code = field(default_factory=Code)
     """Everything that runs with it."""
 

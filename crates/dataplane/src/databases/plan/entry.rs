@@ -25,6 +25,8 @@ pub enum Lesson {
     Writes = 1,
     /// 0A000: it reads an unlogged or temporary table.
     Unlogged = 2,
+    /// Another error that the primary does not give.
+    Standby = 3,
 }
 
 /// A distinct statement of one database, for one version of the database's catalogue.
@@ -116,7 +118,10 @@ impl Entry {
     pub fn goes_to(&self) -> (&'static str, &str) {
         match self.plan() {
             _ if self.writes() => ("primary", "a replica refused it because it writes (25006)"),
-            _ if self.was_learnt() => ("primary", "a replica refused it because it reads an unlogged table (0A000)"),
+            _ if self.learnt.load(Ordering::Relaxed) == Lesson::Unlogged as u8 => {
+                ("primary", "a replica refused it because it reads an unlogged table (0A000)")
+            }
+            _ if self.was_learnt() => ("primary", "a replica cannot do what it asks for, and the primary can"),
             Some(plan) if plan.access == Access::Read => ("replica", &plan.reason),
             Some(plan) => ("primary", &plan.reason),
             None => ("primary", "not planned yet"),
