@@ -7,7 +7,7 @@ PYTHON ?= python3
 CORE := python/trimaran/_core.abi3.so
 RUST_SOURCES := $(shell find crates -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock
 
-.PHONY: run test rust-test python-test lint types fuzz bench bench-quick bench-databases compat docs clean help
+.PHONY: run test rust-test python-test lint types fuzz bench bench-quick bench-databases compat leaks docs clean help
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -48,6 +48,9 @@ bench-databases: $(CORE) ## the PostgreSQL gateway against PgBouncer, by pgbench
 
 compat: $(CORE) ## other projects' tests and drivers of four languages, through the gateway and directly: about an hour (COMPAT=drivers)
 	$(BIN)/python -m tests.compatibility $(COMPAT)
+
+leaks: $(CORE) ## every way to change a session, in every context: about half an hour
+	LEAKS=all $(BIN)/python -m pytest -q --timeout 600 tests/databases/leaks
 
 docs: $(CORE) ## the pages that are made from the declarations
 	$(BIN)/python -m trimaran.config.reference docs
