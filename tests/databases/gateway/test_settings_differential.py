@@ -47,9 +47,9 @@ KEEP = {
     "prepared_by_sql",
     "temp_buffers_after_others_used_temporary_tables",
     "temp_buffers_after_ones_own",
-    "role_is_dropped_meanwhile",
-    "membership_is_revoked_meanwhile",
-    "role_is_renamed_meanwhile",
+    # standard_conforming_strings is off, setseed was called.
+    "units_and_spellings",
+    "settings_by_context",
 }
 """Cases in which a session may keep its server connection: what it has cannot be made again on another one."""
 

@@ -139,7 +139,8 @@ impl Session {
                 continue;
             }
             if name == "role" && one.value == "none" {
-                if self.settings.get("role").is_some() {
+                // One of the session's start is taken on again.
+                if connection.settings.get("role").is_some() {
                     settings.set("role", NO_ROLE);
                 }
                 continue;
