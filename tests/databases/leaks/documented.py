@@ -22,7 +22,8 @@ DIFFERENCES = (
     Difference(".*(nextval|setval|sequence).*", "A.*", "the last number of a sequence|after: .*currval.*", "`currval` and `lastval`"),
     Difference("ALTER (ROLE|DATABASE)", ".*", "settings", "ALTER ROLE ... SET"),
     Difference(".*role that is dropped meanwhile.*", "A.*", ".*", "a role that was dropped"),
-    Difference(".*(temporary|TEMP).*", "[BCDE] .*", "schemas", "`current_schemas(true)`"),
+    Difference(".*(temporary|TEMP|search_path).*", "[BCDE] .*", "schemas", "`current_schemas(true)`"),
+    Difference("DEALLOCATE ALL in .*", "A.*", "a prepared statement|columns", "DEALLOCATE in code that"),
     Difference(".*gateway's names.*", "A.*", "statements by SQL", "names that begin with `_trimaran_`"),
 )
 

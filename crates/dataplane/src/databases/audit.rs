@@ -17,8 +17,6 @@ use super::statement::NAME;
 /// Numbers of our own statements on a connection; those of clients count from zero.
 const STATE: u64 = u64::MAX - 1;
 const SETTINGS: u64 = u64::MAX - 2;
-/// How many of them there are.
-pub const QUESTIONS: usize = 2;
 /// Names of custom settings that are asked for at once.
 const NAMES_MAX: usize = 200;
 /// Longest name of a custom setting, in bytes.

@@ -60,8 +60,6 @@ pub struct Expectations {
     pub failed: bool,
     /// A prepared statement was refused because its result has other columns by now.
     pub outdated: bool,
-    /// The client is to hear what our own queries change.
-    pub tell: bool,
     /// What the error says about the statement, where the client has got it.
     pub refusal: Option<Refusal>,
     /// Our own queries before the unit have failed.
@@ -144,7 +142,6 @@ impl Expectations {
     pub fn arrived(&mut self, tag: u8, status: u8) -> Option<Verdict> {
         let own = self.is_own();
         match tag {
-            b'S' if own && self.tell => return Some(Verdict::Pass),
             b'N' | b'S' if own => return Some(Verdict::Drop),
             b'N' | b'S' | b'A' => return Some(Verdict::Pass),
             b'E' if own => {

@@ -13,13 +13,11 @@ use super::group::Group;
 use super::idle_timeout;
 use super::lost::{held, lost_while_idle};
 use super::plan::Effect;
+use super::protocol::messages::to_client;
 use super::protocol::report::Report;
 use super::session::{FAILED, Session};
 use super::settings::Settings;
 use super::survey::Survey;
-
-/// SQLSTATE of a prepared statement that does not exist.
-const UNKNOWN_STATEMENT: &str = "26000";
 
 /// Brings the connection to the settings of the session. An exchange of its own: a unit must not run where they are refused
 /// (with the rights of another role, for one).
@@ -81,7 +79,6 @@ pub(super) async fn sync_settings(
     }
     let tell = std::mem::take(&mut session.tell);
     if !expect.is_empty() {
-        expect.tell = tell;
         let gone = |broken| match broken {
             Broken::ClientGone | Broken::Fatal => broken,
             _ => Broken::ServerGone { sent: false },
@@ -95,6 +92,12 @@ pub(super) async fn sync_settings(
             *said = expect;
             return Err(Broken::Setting);
         }
+    }
+    if tell && may_run {
+        // The client knows the server's own values since a RESET.
+        let mut out = Vec::new();
+        connection.parameters.iter().for_each(|(name, value)| to_client::parameter_status(&mut out, name, value));
+        client.write_all(&out).await.map_err(|_| Broken::ClientGone)?;
     }
     if let Some(target) = &wanted {
         connection.past.has_unknown_settings = false;
@@ -176,13 +179,7 @@ pub(super) async fn hand_over(client: &mut Client, session: &mut Session, group:
             }
             // Nobody knows in which state it is: it is closed instead of being given back.
             None if tries == 0 => connection.is_uncertain = true,
-            None => {
-                connection.prepared.forget();
-                if expect.own_error.as_ref().is_some_and(|(code, _)| code == UNKNOWN_STATEMENT) {
-                    // Unseen code has taken back all that the session has prepared.
-                    session.forget_statements();
-                }
-            }
+            None => connection.prepared.forget(),
         }
     }
     session.release();

@@ -90,12 +90,10 @@ impl Session {
         self.pins.retain(|pin| !audit::is_asked(pin));
         findings.pins.iter().for_each(|pin| self.keep(pin));
         let Some(mut guard) = self.guard.take() else { return };
-        let mut forgets = false;
         if let Some(connection) = guard.connection() {
             connection.past.has_used_temporary |= findings.has_used_temporary;
             let are_known = !connection.prepared.leftovers;
             if findings.is_misled || are_known && findings.prepared != connection.prepared.len() {
-                forgets = findings.prepared <= audit::QUESTIONS && connection.prepared.len() > audit::QUESTIONS;
                 connection.prepared.forget();
             }
             self.adopt_definitions(&findings, connection, group);
@@ -104,15 +102,7 @@ impl Session {
             }
         }
         self.guard = Some(guard);
-        if forgets {
-            self.forget_statements();
-        }
         self.client.keeps(self.pins.first());
-    }
-
-    /// Nothing that was prepared by name is there any more.
-    pub fn forget_statements(&mut self) {
-        self.statements.clear();
     }
 
     fn adopt_definitions(&mut self, findings: &Findings, connection: &mut Connection, group: &Group) {
