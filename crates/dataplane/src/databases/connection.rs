@@ -183,8 +183,6 @@ fn says_standby(parameters: &[(String, String)]) -> bool {
 pub struct Past {
     /// Custom settings (`app.tenant`) that were made on it: they are empty afterwards, and not NULL as before.
     pub placeholders: BTreeSet<Box<str>>,
-    /// Custom settings may have been made on it under names that nobody knows.
-    pub has_unknown_placeholders: bool,
     /// Settings may have been made on it that `settings` does not have.
     pub has_unknown_settings: bool,
     /// Temporary objects were used on it.
@@ -203,7 +201,7 @@ pub struct Past {
 impl Past {
     /// Whether there is nothing in it that a session could see.
     pub fn is_blank(&self) -> bool {
-        self.placeholders.is_empty() && !self.has_unknown_placeholders && !self.has_used_temporary
+        self.placeholders.is_empty() && !self.has_used_temporary
     }
 }
 

@@ -62,8 +62,8 @@ impl Fitness {
         let is_foreign = |name: &str| past.placeholders.contains(name) && self.settings.get(name).is_none();
         match &self.reads {
             Reads::None => true,
-            Reads::Named(names) => !past.has_unknown_placeholders && !names.iter().any(|name| is_foreign(name)),
-            Reads::Any => !past.has_unknown_placeholders && !past.placeholders.iter().any(|name| is_foreign(name)),
+            Reads::Named(names) => !names.iter().any(|name| is_foreign(name)),
+            Reads::Any => !past.placeholders.iter().any(|name| is_foreign(name)),
         }
     }
 }

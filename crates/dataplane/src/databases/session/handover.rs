@@ -176,7 +176,8 @@ impl Session {
             }
         }
         connection.past.has_unknown_settings = true;
-        connection.past.has_unknown_placeholders |= need.unknown;
+        // Nobody can say what else such code leaves behind: the connection serves this session and no other.
+        connection.is_uncertain |= need.unknown;
         self.settings = settings;
     }
 
