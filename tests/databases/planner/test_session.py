@@ -273,7 +273,7 @@ def test_the_json_is_one_stable_line() -> None:
     assert plan("BEGIN; SELECT 1 FROM t").to_json() == (
         '{"access":"write","reason":"begins a transaction that may write","statements":2,"tables":["t"],'
         '"effects":[{"kind":"begin","read_only":null,"isolation":null,"deferrable":null}],"pins":[],"unpins":[],'
-        '"hint":null,"doubtful":false,"may_write":false,'
+        '"hint":null,"doubtful":false,"may_write":false,"standby":"never",'
         '"audit":"settings","custom":[],"unknown_settings":true,"reads_custom":null,"may_define":true,"temp":false,'
         '"provisional":false,"effects_at":[0],"pins_at":[]}'
     )
