@@ -86,6 +86,8 @@ class DatabaseFacts:
 class PlanFacts:
     """What a database's gateway knows of one distinct statement."""
 
+    database: str
+    """The database of PostgreSQL that it is run in."""
     statement: str
     executions: int
     goes_to: str
