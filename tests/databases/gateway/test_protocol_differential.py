@@ -202,13 +202,25 @@ def crowded(dsn: str) -> Iterator[None]:
             thread.join(20)
 
 
+def _without_sync_in_data(batch: bytes) -> bytes:
+    """A batch without a Sync between COPY data and its end: which of them a failed COPY is ended by is documented to differ."""
+    kept, at, in_data = b"", 0, False
+    while at < len(batch):
+        kind, end = batch[at : at + 1], at + 1 + int.from_bytes(batch[at + 1 : at + 5], "big")
+        in_data = kind == b"d" or (in_data and kind in (b"S", b"H"))
+        if not (in_data and kind == b"S"):
+            kept += batch[at:end]
+        at = end
+    return kept
+
+
 def compare(doors: tuple[str, str], script: list[bytes]) -> None:
     with ExitStack() as stack:
         sessions = [stack.enter_context(session(door)) for door in doors]
         for raw in sessions:
             raw.ask("TRUNCATE t")
         for batch in script:
-            expected, found = (answers(raw, batch) for raw in sessions)
+            expected, found = (answers(raw, _without_sync_in_data(batch)) for raw in sessions)
             assert found == expected
             if ("end", None) in expected:
                 break

@@ -131,7 +131,9 @@ impl Need {
     pub fn add_unknown(&mut self, messages: &[u8]) {
         self.audit = Audit::Settings;
         self.defines = true;
+        let before = self.custom.len();
         self.ask_for_names_in(messages);
+        self.unknown |= self.custom.len() == before;
     }
 
     pub fn ask_for(&mut self, name: &str) {
@@ -144,10 +146,13 @@ impl Need {
     fn ask_for_names_in(&mut self, messages: &[u8]) {
         let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$' | b'.' | 0x80..);
         for word in messages.split(|byte| !is_part(byte)) {
-            if let Ok(word) = std::str::from_utf8(word)
-                && is_custom(word)
-            {
-                self.ask_for(word);
+            // The byte before a value is the end of its length, and may look like a letter.
+            for word in [word, word.get(1..).unwrap_or_default()] {
+                if let Ok(word) = std::str::from_utf8(word)
+                    && is_custom(word)
+                {
+                    self.ask_for(word);
+                }
             }
         }
     }

@@ -448,6 +448,9 @@ impl<'e> Exchange<'e> {
                 self.out.extend_from_slice(&instead);
             }
         }
+        if tag == b'E' {
+            self.sync_behind_error();
+        }
         self.take_ready();
         Ok(())
     }

@@ -80,6 +80,10 @@ pub struct Expectations {
     pub copying: bool,
     /// A Sync was sent while it did, which it ignores.
     pub synced_in_copy: bool,
+    /// How many Syncs the client has sent behind COPY data, which the server was not sent.
+    pub held_syncs: u32,
+    /// It was sent when the COPY had failed: the batch ends with its answer.
+    pub is_synced: bool,
     /// Statements whose Parse was sent.
     pub hoped: Vec<u64>,
     /// Statements that are prepared on the connection now.
@@ -203,6 +207,12 @@ impl Expectations {
             self.next();
         }
         Some(if pass { Verdict::Pass } else { Verdict::Drop })
+    }
+
+    /// A Sync is sent behind the error that the batch has ended with.
+    pub fn sync_behind_error(&mut self) {
+        (self.skipping, self.is_synced) = (false, true);
+        self.push(Expect::Sync);
     }
 
     fn error(&mut self) -> Verdict {

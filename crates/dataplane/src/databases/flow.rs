@@ -265,6 +265,7 @@ async fn carry(client: &mut Client, session: &mut Session, group: &Group, unit: 
                 note_answer(session, &survey, &expect, doubted, group);
                 // Also without a Sync of its own when COPY has ignored it.
                 let is_open = matches!(unit.end, End::Flush { .. }) || expect.skipping || expect.synced_in_copy;
+                let is_open = is_open && !expect.is_synced;
                 let status = expect.status.filter(|_| !is_open);
                 session.without_role = None;
                 session.settle(&survey, &expect, status, group);

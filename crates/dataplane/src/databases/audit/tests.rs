@@ -19,12 +19,29 @@ fn unseen_code_is_asked_about_with_the_names_that_its_messages_have() {
     let opaque = Plan { audit: Audit::Settings, unknown_settings: true, doubtful: false, ..Plan::doubtful("test") };
     let mut need = Need::default();
     need.add(&opaque, b"Q\0\0\0\x20SELECT set('App.Tenant', 1.5)\0", false);
-    assert_eq!(need.custom.iter().map(AsRef::as_ref).collect::<Vec<&str>>(), ["app.tenant"]);
+    assert!(need.custom.contains("app.tenant"));
     assert!(!need.unknown, "the name that it makes is the one in its text");
     let mut need = Need::default();
     need.add(&opaque, b"SELECT set(1)", true);
     assert!(!need.unknown, "it was rolled back");
     need.add(&opaque, b"SELECT set(1)", false);
+    assert!(need.unknown);
+}
+
+#[test]
+fn names_behind_any_length_are_found_in_a_function_call() {
+    for length in 10..200 {
+        let name = format!("app.{}", "x".repeat(length - 4));
+        let mut message = b"F\0\0\0\0".to_vec();
+        message.extend((length as u32).to_be_bytes());
+        message.extend(name.as_bytes());
+        message.extend(b"\0\0\0\x01A");
+        let mut need = Need::default();
+        need.add_unknown(&message);
+        assert!(need.custom.contains(name.as_str()) && !need.unknown, "{length}");
+    }
+    let mut need = Need::default();
+    need.add_unknown(b"F\0\0\0\0");
     assert!(need.unknown);
 }
 

@@ -40,6 +40,16 @@ impl Exchange<'_> {
         Ok(moved)
     }
 
+    /// A COPY has failed, and the client had sent one Sync or more behind the data that was at fault: the server answers them now.
+    pub(super) fn sync_behind_error(&mut self) {
+        if self.expect.skipping {
+            for _ in 0..std::mem::take(&mut self.expect.held_syncs) {
+                to_server::sync(&mut self.copy);
+                self.expect.sync_behind_error();
+            }
+        }
+    }
+
     /// Passes on one message of COPY data. Zero: it is not there as a whole yet.
     fn copy_in(&mut self, available: usize) -> Result<usize, Broken> {
         let arrived = self.client.arrived();
@@ -60,10 +70,18 @@ impl Exchange<'_> {
         if available < length {
             return Ok(0);
         }
+        if kind == tag::SYNC && !self.expect.is_query() {
+            // The server ignores it, unless what came before it has ended the COPY: then it is sent on (`sync_behind_error`).
+            self.expect.held_syncs += 1;
+            self.client.consume(length);
+            return Ok(length);
+        }
+        if kind != tag::FLUSH {
+            self.expect.held_syncs = 0;
+        }
         self.copy.extend_from_slice(&arrived[..length]);
         self.client.consume(length);
         match kind {
-            tag::SYNC => self.expect.synced_in_copy |= !self.expect.is_query(),
             tag::COPY_DONE | tag::COPY_FAIL => {
                 self.expect.copying = false;
                 if !self.expect.is_query() {
