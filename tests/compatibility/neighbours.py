@@ -1,7 +1,8 @@
 """`python -m tests.compatibility.neighbours [WORD...]`: what PostgreSQL, the gateway and PgBouncer in transaction mode answer to
-the same inputs, as a Markdown table; with words, only the rows whose titles have one of them.
+the same inputs, as a Markdown table. With words, only the rows whose titles have one of them.
 
-Each row begins with a new gateway, a new PgBouncer and a new database. Both have two server connections."""
+Each row begins with a new gateway, a new PgBouncer and a new database. Both have two server connections. The last column is not
+measured: it is what PgDog's public source says (commit b460126 of 22 August 2026), and its issues up to September 2026."""
 
 from __future__ import annotations
 
@@ -27,6 +28,7 @@ from tests.databases.gateway.raw import Refused
 from tests.support.gateways import Gateway, remove, start_gateway, start_node, superuser
 
 CONNECTIONS = 2
+PGDOG = "0.1.54"
 _ACCOUNT = "nobody"
 """PgBouncer refuses to run as root."""
 
@@ -145,10 +147,11 @@ def main() -> int:
         with psycopg.connect(superuser(node), autocommit=True) as connection:
             connection.execute(f"CREATE ROLE {READER}")
             connection.execute(f"GRANT {READER} TO {urlsplit(node.dsn).username}")
-        print(f"| What A does | PostgreSQL | Trimaran | PgBouncer {version[0] if version else '?'} (transaction) |")
-        print("|---|---|---|---|")
+        bounced = f"PgBouncer {version[0] if version else '?'} (transaction)"
+        print(f"| What A does | PostgreSQL | Trimaran | {bounced} | PgDog {PGDOG} (read, not run) |")
+        print("|---|---|---|---|---|")
         for number, given in enumerate(chosen):
-            print("|", " | ".join((given.title, *row(node, number, given))), "|", flush=True)
+            print("|", " | ".join((given.title, *row(node, number, given), given.pgdog)), "|", flush=True)
     finally:
         node.stop()
         remove(state)

@@ -43,6 +43,8 @@ CREATE FUNCTION try_lock(key bigint) RETURNS boolean LANGUAGE plpgsql
     AS $$ BEGIN RETURN pg_try_advisory_lock(key); END $$;
 """
 
+NOT_KNOWN = "not known"
+
 SET_CONFIG = 2078
 """The oid of set_config, for FunctionCall."""
 
@@ -78,6 +80,8 @@ class Input:
     show: Callable[[Place], str]
     split: bool = False
     """Whether it is about reads that go to a replica."""
+    pgdog: str = NOT_KNOWN
+    """What PgDog's public source and issues say about it; nothing that was run."""
 
 
 def _value(value: str | None) -> str:
@@ -252,45 +256,93 @@ INPUTS: tuple[Input, ...] = (
     Input(
         "`set_config('app.tenant', 'A', false)` in `DO`; B: the setting, and how many rows row-level security shows",
         looking("DO $$ BEGIN PERFORM set_config('app.tenant', 'A', false); END $$", _TENANT),
+        pgdog="sees settings in SET and in `SELECT set_config` of constants, not in DO; cleans a connection only after a pin",
     ),
-    Input("the same in a function, `SELECT set_tenant('A')`", looking("SELECT set_tenant('A')", _TENANT)),
-    Input("a temporary table `accounts` in `DO`, which hides the permanent one", _hidden_table),
+    Input(
+        "the same in a function, `SELECT set_tenant('A')`",
+        looking("SELECT set_tenant('A')", _TENANT),
+        pgdog="as above: not in functions",
+    ),
+    Input(
+        "a temporary table `accounts` in `DO`, which hides the permanent one",
+        _hidden_table,
+        pgdog="pins for CREATE TEMP TABLE as a statement; in DO: not known",
+    ),
     Input(
         "`default_transaction_read_only` in `DO`; B writes",
         looking("DO $$ BEGIN PERFORM set_config('default_transaction_read_only', 'on', false); END $$", _WRITE),
+        pgdog="takes over what ParameterStatus reports, for A; for B: not known",
     ),
-    Input("`SET work_mem = '5MB'`, without LOCAL", keeping("SHOW work_mem", "SET work_mem = '5MB'")),
+    Input(
+        "`SET work_mem = '5MB'`, without LOCAL",
+        keeping("SHOW work_mem", "SET work_mem = '5MB'"),
+        pgdog="A: `5MB`; B: `4MB`: settings move with the session",
+    ),
     Input(
         f"`SET ROLE {READER}; RESET ALL`: current_user",
         keeping("SELECT current_user", f"SET ROLE {READER}", "RESET ALL"),
+        pgdog="RESET ALL drops the role too; after a pin B keeps A's role (issue 1341)",
     ),
     Input(
         "`SET datestyle = 'SQL, DMY'`, then `= 'ISO'`: `'01/02/2024'::date`",
         keeping("SELECT '01/02/2024'::date", "SET datestyle = 'SQL, DMY'", "SET datestyle = 'ISO'"),
+        pgdog="keeps the last value of each name, so only `ISO` moves to another connection",
     ),
     Input(
         "`SET app.x = '1'; RESET app.x`: `current_setting('app.x', true)`",
         keeping("SELECT current_setting('app.x', true)", "SET app.x = '1'", "RESET app.x"),
+        pgdog="answers SET and RESET itself while A has no server connection",
     ),
-    Input("`pg_try_advisory_lock(77)` in a function, by three clients", _locks),
-    Input("the same with a replica", _locks, split=True),
-    Input("FunctionCall of `set_config('app.tenant', 'A', false)`", _function_call),
+    Input(
+        "`pg_try_advisory_lock(77)` in a function, by three clients",
+        _locks,
+        pgdog="pins for the built-in functions where the statement's text calls them, not in functions",
+    ),
+    Input(
+        "the same with a replica",
+        _locks,
+        split=True,
+        pgdog="sends `nextval`, `setval` and advisory locks to the primary by name; other functions: not known",
+    ),
+    Input(
+        "FunctionCall of `set_config('app.tenant', 'A', false)`",
+        _function_call,
+        pgdog="passes the message on; what it changes: not known",
+    ),
     Input(
         "`DECLARE c CURSOR WITH HOLD`: `FETCH ALL FROM c`",
         keeping("FETCH ALL FROM c", "DECLARE c SCROLL CURSOR WITH HOLD FOR SELECT 'of A'"),
     ),
-    Input("`LISTEN events`", _listens),
-    Input("A and B prepare different statements `s` by the protocol, then use them", _same_name),
-    Input("A prepares `s` by the protocol, and uses it when its last server connection is busy", _prepared_elsewhere),
-    Input("`DEALLOCATE ALL`", lambda place: _deallocates(place, "DEALLOCATE ALL")),
+    Input("`LISTEN events`", _listens, pgdog="listens itself, on a connection of its own for all clients"),
+    Input(
+        "A and B prepare different statements `s` by the protocol, then use them",
+        _same_name,
+        pgdog="each gets its own: names are unique inside",
+    ),
+    Input(
+        "A prepares `s` by the protocol, and uses it when its last server connection is busy",
+        _prepared_elsewhere,
+        pgdog="A: `of A`: prepares it where it is missing",
+    ),
+    Input(
+        "`DEALLOCATE ALL`",
+        lambda place: _deallocates(place, "DEALLOCATE ALL"),
+        pgdog="answers itself and passes nothing on",
+    ),
     Input(
         "the same in `DO`",
         lambda place: _deallocates(place, "DO $$ BEGIN EXECUTE 'DEALLOCATE ALL'; END $$"),
+        pgdog="notices DEALLOCATE by its command tag, which DO does not have",
     ),
-    Input("`COPY ... FROM STDIN` as Parse Bind Execute Flush, then the data", _copies),
+    Input(
+        "`COPY ... FROM STDIN` as Parse Bind Execute Flush, then the data",
+        _copies,
+        pgdog="not known; with Sync after Execute the connection did not return to the pool (pull request 885)",
+    ),
     Input(
         "Parse(a) Describe(a) Close(a) Sync: the order of the answers",
         lambda place: _order(place, parse("a", "SELECT 1") + _describe("a") + _close("a") + SYNC),
+        pgdog="answers Close and known Parse itself, in a queue with the server's answers",
     ),
     Input(
         "Parse(a) Describe(a) Parse(b) Describe(b) Close(a) Close(b) Sync",
@@ -304,11 +356,17 @@ INPUTS: tuple[Input, ...] = (
             + _close("b")
             + SYNC,
         ),
+        pgdog="as above",
     ),
-    Input("`idle_in_transaction_session_timeout` ends a transaction, then `COMMIT`", _idle),
+    Input(
+        "`idle_in_transaction_session_timeout` ends a transaction, then `COMMIT`",
+        _idle,
+        pgdog="passes a FATAL on and ends the session; has a timeout of its own too",
+    ),
     Input(
         "`BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY`, a read, with a replica",
         _serializable,
         split=True,
+        pgdog="READ ONLY makes it a read at any isolation level; what the replica's refusal becomes: not known",
     ),
 )
