@@ -40,6 +40,8 @@ use crate::net::stream::Stream;
 use crate::plane::Plane;
 use crate::snapshot::SettleCommits;
 
+/// How often plans are waited for anew because the catalogue has changed; then the statement is run as one that is not known.
+const PLANNING_TRIES_MAX: usize = 3;
 /// Servers that one unit is tried on.
 const TRIES_MAX: usize = 8;
 const CANCEL_LIMIT: Duration = Duration::from_secs(5);
@@ -180,9 +182,12 @@ async fn surveyed<'u>(
     }
     let mut unit = unit;
     let mut survey = Survey::of(bytes, unit, session, group)?;
-    if survey.entries.iter().any(|entry| entry.plan().is_none()) {
+    // While plans are waited for the catalogue may change, and with it the plans that hold.
+    let mut tries = PLANNING_TRIES_MAX;
+    while tries > 0 && survey.entries.iter().any(|entry| !entry.is_settled()) {
+        tries -= 1;
         for entry in &survey.entries {
-            if entry.plan().is_none() {
+            if !entry.is_settled() {
                 entry.planned().await;
             }
         }

@@ -11,10 +11,8 @@ _CHANGES_NO_RESULT = frozenset(
     {
         "alter_database_refresh_coll_stmt",
         "alter_default_privileges_stmt",
-        "alter_event_trig_stmt",
         "alter_object_depends_stmt",
         "alter_owner_stmt",
-        "alter_policy_stmt",
         "alter_publication_stmt",
         "alter_role_stmt",
         "alter_stats_stmt",
@@ -26,21 +24,17 @@ _CHANGES_NO_RESULT = frozenset(
         "cluster_stmt",
         "comment_stmt",
         "constraints_set_stmt",
-        "create_event_trig_stmt",
-        "create_policy_stmt",
         "create_publication_stmt",
         "create_role_stmt",
         "create_stats_stmt",
         "create_subscription_stmt",
         "create_table_space_stmt",
-        "create_trig_stmt",
         "drop_role_stmt",
         "drop_subscription_stmt",
         "drop_table_space_stmt",
         "fetch_stmt",
         "grant_role_stmt",
         "grant_stmt",
-        "index_stmt",
         "lock_stmt",
         "notify_stmt",
         "reassign_owned_stmt",
@@ -51,7 +45,7 @@ _CHANGES_NO_RESULT = frozenset(
         "vacuum_stmt",
     }
 )
-"""After these, a statement that is prepared anew has the columns that it had before."""
+"""After these, a statement that is prepared anew has the columns that it had before, and reaches the same code."""
 
 
 def effects(kind: str, node: Message) -> list[Effect]:

@@ -141,7 +141,7 @@ impl Plans {
     /// an entry, whatever their keys.
     pub fn entry(&self, key: &[u8], text: &[u8]) -> Arc<Entry> {
         let entry = self.of_key(key, text);
-        if entry.plan().is_some_and(|plan| plan.doubtful) && !entry.is_of(text) {
+        if entry.is_settled() && entry.plan().is_some_and(|plan| plan.doubtful) && !entry.is_of(text) {
             return self.of_key(&lexer::whole(text), text);
         }
         entry
@@ -169,7 +169,7 @@ impl Plans {
             return entry;
         }
         let entry = self.of_all(key, text);
-        if entry.is_queued.load(Ordering::Relaxed) || entry.plan().is_some() {
+        if entry.is_queued.load(Ordering::Relaxed) || entry.is_settled() {
             recent::remember(generation, key, &entry);
         }
         entry
@@ -213,7 +213,7 @@ impl Plans {
 
     /// Sees to it that the planner knows of it.
     fn asked(&self, entry: Arc<Entry>, text: &[u8]) -> Arc<Entry> {
-        if !entry.is_queued.load(Ordering::Relaxed) && entry.plan().is_none_or(Plan::is_unplanned) {
+        if !entry.is_queued.load(Ordering::Relaxed) && entry.plan().is_some_and(Plan::is_unplanned) {
             self.queue.want(&entry, text, &self.place);
         }
         entry

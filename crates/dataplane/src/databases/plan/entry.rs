@@ -70,9 +70,15 @@ impl Entry {
         }
     }
 
-    /// The plan; that of an unknown statement when it was waited for in vain.
+    /// The plan; that of an unknown statement as long as there is none. So nothing is ever taken for harmless because its plan is
+    /// missing.
     pub fn plan(&self) -> Option<&Plan> {
-        self.plan.get().or_else(|| self.is_late.load(Ordering::Relaxed).then(Plan::unplanned))
+        self.plan.get().or_else(|| Some(Plan::unplanned()))
+    }
+
+    /// Whether there is nothing to wait for: the plan is there, or was waited for in vain.
+    pub fn is_settled(&self) -> bool {
+        self.plan.get().is_some() || self.is_late.load(Ordering::Relaxed)
     }
 
     pub(super) fn is_of(&self, text: &[u8]) -> bool {
@@ -124,7 +130,7 @@ impl Entry {
             _ if self.was_learnt() => ("primary", "a replica cannot do what it asks for, and the primary can"),
             Some(plan) if plan.access == Access::Read => ("replica", &plan.reason),
             Some(plan) => ("primary", &plan.reason),
-            None => ("primary", "not planned yet"),
+            None => ("primary", ""),
         }
     }
 
@@ -134,7 +140,7 @@ impl Entry {
         let wait = async {
             loop {
                 let ready = self.ready.notified();
-                if self.plan().is_some() {
+                if self.is_settled() {
                     return;
                 }
                 ready.await;
