@@ -69,7 +69,11 @@ WAYS = (
     way("an operator", "SELECT ### 1"),
     way("a cast", "SELECT CAST(1 AS boxed)"),
     way("a column default", "INSERT INTO defaulted (b) VALUES (1)"),
-    way("DEFAULT in UPDATE", "INSERT INTO defaulted VALUES (1, 1)", "UPDATE defaulted SET a = DEFAULT WHERE ctid IN (SELECT ctid FROM defaulted LIMIT 1)"),
+    way(
+        "DEFAULT in UPDATE",
+        "INSERT INTO defaulted VALUES (1, 1)",
+        "UPDATE defaulted SET a = DEFAULT WHERE ctid IN (SELECT ctid FROM defaulted LIMIT 1)",
+    ),
     way("a generated column", "INSERT INTO computed VALUES (1)"),
     way("a CHECK", "INSERT INTO checked VALUES (1)"),
     way("a domain's CHECK by a cast", "SELECT 1::watched"),
