@@ -82,7 +82,7 @@ enum Paused {
     Batch,
     /// Its session may not be idle for so long.
     Idle,
-    /// Somebody waits for the connection that it could do without.
+    /// Another session waits for the connection that it could do without.
     Wanted,
 }
 

@@ -144,7 +144,7 @@ pub(super) fn may_try_again(session: &mut Session, survey: &Survey<'_>, fitness:
     session.without_role.is_some()
 }
 
-/// What a session is told whose settings its server connection does not take.
+/// The error for a session whose settings its server connection does not take.
 pub(super) fn refused_setting(expect: &Expectations) -> Report {
     let (code, message) = expect.own_error.clone().unwrap_or_default();
     let code = if code.is_empty() { "22023" } else { &code };

@@ -30,7 +30,7 @@ pub struct Limits {
 pub struct Pool {
     pub node: Arc<Node>,
     login: ArcSwap<Login>,
-    /// Rings when somebody begins to wait for a connection.
+    /// Rings when a session begins to wait for a connection.
     wanted: Notify,
     is_template: bool,
     state: Mutex<State>,
@@ -63,7 +63,7 @@ struct Waiter {
     passed: u32,
 }
 
-/// Databases that others are copied from, which waits until nobody is connected to them.
+/// Databases that others are copied from, which waits until they have no connections.
 const TEMPLATES: [&str; 2] = ["template0", "template1"];
 
 /// How often a waiter may be passed over.

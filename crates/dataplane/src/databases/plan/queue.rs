@@ -89,7 +89,7 @@ impl Queue {
         questions.collect()
     }
 
-    /// Whoever waits for statements is to wait no more.
+    /// Ends every wait for statements.
     pub fn end(&self) {
         self.lock().ended = true;
         self.asked.notify_all();

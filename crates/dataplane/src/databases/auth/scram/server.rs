@@ -139,7 +139,7 @@ fn header(attributes: &mut Attributes<'_>, channel: Channel<'_>) -> Result<Strin
     let flag = attributes.peek();
     match (flag, channel) {
         (b'n' | b'y', Channel::Bound(_)) => Err(malformed(BOUND)),
-        // It could bind to the channel and thinks that this is not offered: somebody between us has taken the offer out.
+        // It could bind to the channel and thinks that this is not offered: the offer was taken out on the way.
         (b'y', Channel::Declined) => {
             let violation = Violation::new(sqlstate::INVALID_AUTHORIZATION, "SCRAM channel binding negotiation error");
             Err(violation.with_detail(
