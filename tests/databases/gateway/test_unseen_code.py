@@ -59,3 +59,17 @@ def test_a_function_call_is_the_first_that_a_gateway_sees(gateway: Gateway) -> N
         finally:
             cold.stop()
             maker.execute("DROP TABLE owned")
+
+
+@pytest.mark.parametrize(
+    "keeps", ["LISTEN news", "PREPARE a AS SELECT 1", "SELECT pg_advisory_lock(4)", "CREATE TEMP TABLE own (x int)"]
+)
+def test_a_session_keeps_a_connection_without_foreign_settings(gateway: Gateway, keeps: str) -> None:
+    narrow = start_gateway(gateway.node, connections_max=1)
+    try:
+        with psycopg.connect(narrow.dsn, autocommit=True) as one, psycopg.connect(narrow.dsn, autocommit=True) as other:
+            one.execute("SET app.tenant = 'A'")
+            other.execute(keeps.encode())
+            assert other.execute(TENANT).fetchone() == (None,)
+    finally:
+        narrow.stop()

@@ -3,7 +3,7 @@
 
 use super::audit::is_custom;
 use super::connection::Connection;
-use super::plan::{Effect, Plan};
+use super::plan::{Audit, Effect, Plan};
 use super::settings::Settings;
 use super::survey::Survey;
 
@@ -70,8 +70,10 @@ impl Fitness {
 
 impl Reads {
     fn and(self, plan: &Plan) -> Self {
-        // What a transaction reads later is not known at its beginning.
-        let opens = plan.effects.iter().any(|effect| matches!(effect, Effect::Begin { .. }));
+        // What is read later on the same connection is not known at the beginning of a transaction, nor when the session may have
+        // to keep the connection.
+        let begins = plan.effects.iter().any(|effect| matches!(effect, Effect::Begin { .. }));
+        let opens = begins || !plan.pins.is_empty() || plan.audit != Audit::None;
         let resets = plan.effects.iter().filter_map(|effect| match effect {
             Effect::Reset { name: Some(name) } | Effect::Show { name } | Effect::Set { name, to_default: true, .. } => {
                 Some(name.as_str()).filter(|name| is_custom(name))
