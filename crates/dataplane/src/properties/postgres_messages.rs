@@ -99,7 +99,10 @@ fn check_units(said: &[u8], heard: &Heard) {
             Some(End::Sync) => is_batch && last == b'S',
             Some(End::Terminate) => is_batch && last == b'X',
             Some(End::Flush { asked: true }) => is_batch && last == b'H',
-            Some(End::Flush { asked: false }) => is_batch && b"PBDEC".contains(&last) && b"QF".contains(&behind[0]),
+            // Cut before a query, before COPY data, and before what ends the connection.
+            Some(End::Flush { asked: false }) => {
+                is_batch && b"PBDEC".contains(&last) && behind.first().is_some_and(|next| !b"PBDECSHX".contains(next))
+            }
         };
         assert!(fits, "{end:?} after {}", last.escape_ascii());
         rest = behind;
