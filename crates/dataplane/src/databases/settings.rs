@@ -113,10 +113,9 @@ impl Settings {
         self.set(name, &emptied(name));
     }
 
-    /// Settings that a connection with these `others` lacks.
+    /// Settings that a connection with these `others` lacks, or has otherwise.
     pub fn pending_on(&self, others: &Self) -> Vec<(Box<str>, Box<str>)> {
-        let lacks = |name: &str| others.get(name).is_none();
-        let pending = self.statements.iter().filter(|(name, _)| lacks(name));
+        let pending = self.statements.iter().filter(|(name, statement)| others.get(name) != Some(&***statement));
         pending.map(|(name, statement)| (name.clone(), statement.clone())).collect()
     }
 

@@ -122,6 +122,8 @@ impl Session {
     }
 
     fn adopt_settings(&mut self, found: &[Found], need: &Need, connection: &mut Connection) {
+        let pending = self.settings.pending_on(&connection.settings);
+        let is_empty = |name: &str| found.iter().any(|one| one.name == name && one.value.is_empty());
         let mut settings = Settings::default();
         for one in found {
             let name = one.name.as_str();
@@ -167,11 +169,11 @@ impl Session {
             (None, Some(statement)) => settings.set(idle_timeout::NAME, statement),
             (None, None) => {}
         }
-        let pending = self.settings.pending_on(&connection.settings);
         connection.note_settings(&settings);
         // What the session has since its start is made again when it is needed: a RESET went back behind it.
         for (name, statement) in pending {
-            if settings.get(&name).is_none() {
+            let is_known = settings.get(&name).is_some();
+            if !is_known || audit::is_custom(&name) && is_empty(&name) {
                 settings.set(&name, &statement);
             }
         }
