@@ -58,7 +58,7 @@ def begin(read_only: bool | None = None, isolation: str | None = None, deferrabl
         ("DROP VIEW a", [{"kind": "define"}]),
         ("ALTER TABLE a RENAME TO b", [{"kind": "define"}]),
         ("CREATE TEMP TABLE a (b int)", []),
-        ("CREATE INDEX ON a (b)", []),
+        ("CREATE INDEX ON a (b)", [{"kind": "define"}]),
         ("VACUUM a", []),
         ("DROP DATABASE IF EXISTS a", [{"kind": "vacate", "database": "a"}]),
         ("ALTER DATABASE a RENAME TO b", [{"kind": "vacate", "database": "a"}]),

@@ -96,7 +96,7 @@ WAYS = (
     way("COMMIT AND CHAIN", "BEGIN", "SELECT change()", "COMMIT AND CHAIN", "SET LOCAL app.local = 'A'"),
     way(
         "a timeout within code",
-        "SET statement_timeout = '20ms'",
+        "SET statement_timeout = '500ms'",
         "DO $$BEGIN PERFORM set_config('app.tenant', 'A', false); COMMIT; PERFORM pg_sleep(9); END$$",
     ),
     way("PREPARE TRANSACTION", "BEGIN", "SELECT change()", "PREPARE TRANSACTION 'x'", "ROLLBACK"),
