@@ -291,7 +291,7 @@ impl Pool {
         state.idle.iter().map(|connection| (Arc::clone(&connection.target), connection.idle_since_us)).collect()
     }
 
-    /// Ends when somebody waits for a connection.
+    /// Ends when a session waits for a connection.
     pub async fn is_wanted(&self) {
         let wanted = self.wanted.notified();
         if self.usage().waiting == 0 {

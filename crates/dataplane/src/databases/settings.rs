@@ -119,7 +119,7 @@ impl Settings {
         pending.map(|(name, statement)| (name.clone(), statement.clone())).collect()
     }
 
-    /// Whether it acts as somebody else than its login.
+    /// Whether it acts as another user than its login.
     pub fn act_as_another(&self) -> bool {
         WHO.iter().any(|name| self.get(name).is_some_and(|statement| statement != NO_ROLE))
     }

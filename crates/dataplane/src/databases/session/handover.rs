@@ -66,7 +66,7 @@ impl Session {
             return false;
         }
         if !self.plans.holds(self.plans_version) {
-            // Somebody has changed the catalogue meanwhile: what was run may have done more than its plan says.
+            // The catalogue was changed meanwhile: what was run may have done more than its plan says.
             self.need.at_least(Audit::Settings);
         }
         !self.need.is_none()
@@ -178,12 +178,12 @@ impl Session {
             }
         }
         connection.past.has_unknown_settings = true;
-        // Nobody can say what else such code leaves behind: the connection serves this session and no other.
+        // What else such code leaves behind cannot be known: the connection serves this session and no other.
         connection.is_uncertain |= need.unknown;
         self.settings = settings;
     }
 
-    /// The pool that the session gives its connection back to as soon as somebody waits for one: it keeps it only for settings that
+    /// The pool that the session gives its connection back to as soon as another waits for one: it keeps it only for settings that
     /// may be there under names that nobody knows.
     pub fn yields_to(&self) -> Option<Arc<Pool>> {
         let is_over = self.status == IDLE && !self.in_batch && !self.skipping;
@@ -191,7 +191,7 @@ impl Session {
         self.guard.as_ref().filter(|_| may)?.pool().cloned()
     }
 
-    /// Gives the connection back for somebody else, and with it the settings that it was kept for.
+    /// Gives the connection back for another session, and with it the settings that it was kept for.
     pub fn yield_connection(&mut self) {
         self.pins.retain(|pin| pin != UNKNOWN_NAME);
         self.client.keeps(self.pins.first());
